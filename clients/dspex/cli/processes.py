@@ -1,0 +1,195 @@
+"""One child process: started, watched, stopped, its output kept in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    import re
+    from asyncio.subprocess import Process
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import BinaryIO
+
+Role = Literal["server", "guard", "model", "router", "native", "worker"]
+
+TAIL_LINES = 12
+"""Last lines of a log that an error shows."""
+
+_TAIL_BYTES = 8192
+
+
+class Program(Struct, frozen=True, kw_only=True):
+    """What to start.
+
+    Attributes:
+        name: Unique in a stack; also the name of its log file.
+        role: What it is.
+        argv: Command and arguments.
+        environ: Variables added to our own.
+    """
+
+    name: str
+    role: Role
+    argv: tuple[str, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+class Ended(Exception):
+    """A child ended before it said that it was ready."""
+
+
+class Child:
+    """A program as it runs.
+
+    Its standard input is a pipe that only we hold, so that it can tell when we
+    are gone. It has a session of its own, so that Ctrl-C reaches us alone and we
+    decide in which order the children stop.
+    """
+
+    def __init__(self, program: Program, log: Path) -> None:
+        self.program = program
+        self.log = log
+        self._process: Process | None = None
+        self._started = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def status(self) -> int | None:
+        """Exit status; negative is the signal that ended it; ``None``: it runs."""
+        return self._process.returncode if self._process else None
+
+    def lifetime(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started
+
+    async def start(self, *, piped: bool = False) -> None:
+        """Start it.
+
+        Args:
+            piped: Its output comes to us first, for ``announced`` and ``pump``;
+                otherwise it goes to the log without passing here.
+        """
+        self._close_pipe()
+        with self._open_log() as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.program.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE if piped else log,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **self.program.environ},
+            )
+        self._started = time.monotonic()
+
+    async def announced(
+        self, mark: re.Pattern[str], say: Callable[[str], None] | None = None
+    ) -> str:
+        """Wait until a line of a piped child's output holds ``mark``.
+
+        Args:
+            mark: What it writes when it is ready.
+            say: Called with each line before that one.
+
+        Returns:
+            All it wrote, up to and with that line.
+
+        Raises:
+            Ended: It ended before.
+        """
+        said: list[str] = []
+        with self._open_log() as log:
+            while line := await self._line():
+                log.write(line)
+                said.append(line.decode(errors="replace"))
+                if mark.search(said[-1]):
+                    return "".join(said)
+                if say is not None:
+                    say(f"{self.program.name}: {said[-1].rstrip()}")
+        await self.wait()
+        raise Ended(self.describe_end())
+
+    async def pump(self) -> None:
+        """Keep writing a piped child's output to its log, until it ends."""
+        with self._open_log() as log:
+            while line := await self._line():
+                log.write(line)
+                log.flush()
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def stop(self, grace: float) -> None:
+        """Ask it to end; after ``grace`` seconds, end it and what it started."""
+        if self._process is None:
+            return
+        if self.running:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
+        self._close_pipe()
+
+    def kill(self) -> None:
+        """End it and what it started, at once."""
+        if self.running:
+            # It leads its own group, which exists for as long as it is not waited for.
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                text = log.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+    def describe_end(self) -> str:
+        """``router ended with status 1``, the end of its log, and where the rest is."""
+        status = self.status
+        if status is not None and status < 0:
+            how = f"was ended by {signal.Signals(-status).name}"
+        else:
+            how = f"ended with status {status}"
+        tail = self.tail()
+        shown = f" The end of {self.log}:\n{tail}" if tail else f" {self.log} is empty."
+        return f"{self.program.name} {how}.{shown}"
+
+    def _close_pipe(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def _line(self) -> bytes:
+        output = self._process.stdout if self._process else None
+        if output is None:
+            return b""
+        try:
+            return await output.readline()
+        except ValueError:  # longer than the reader's limit: the reader dropped it
+            return b"...\n"
+
+    def _open_log(self) -> BinaryIO:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        return self.log.open("ab")

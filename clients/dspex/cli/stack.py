@@ -1,0 +1,271 @@
+"""A whole DSPex on one machine, as child processes of this one.
+
+nats-server (unless the configuration names one), the built-in model if it is in
+use, router, native-ops and the workers. They start in that order, stop in the
+other, and end when this process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from msgspec import Struct
+
+from dspex.bus import connection
+from dspex.bus.connection import BusSettings
+from dspex.bus.tasks import Tasks
+from dspex.cli import server
+from dspex.cli.embedded import EmbeddedServer
+from dspex.cli.lm import BUILTIN_TEXT, needs_builtin
+from dspex.cli.processes import Child, Ended, Program
+from dspex.cli.readiness import Readiness, Waiting, hostname
+from dspex.cli.restarts import Backoff
+from dspex.contracts.failures import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from dspex.cli.plan import Plan
+    from dspex.cli.readiness import News
+
+READY_SECONDS = 120.0
+"""Longest wait until everything answers."""
+
+MODEL_SECONDS = 900.0
+"""Longest wait for the built-in model: the first time its weights are fetched."""
+
+GRACE_SECONDS = 15.0
+"""What router, native-ops and workers get to finish the requests they hold."""
+
+_MODEL_READY = re.compile(r'^\{.*"type"\s*:\s*"ready"')
+
+
+class StackFailed(Exception):
+    """The stack cannot start or cannot stay up; the message says which part."""
+
+
+class Folders(Struct, frozen=True, kw_only=True):
+    """Where a stack keeps its files.
+
+    Attributes:
+        home: What a relative store lies in.
+        logs: The children's output, a file each.
+    """
+
+    home: Path
+    logs: Path
+
+
+class Stack:
+    """The children, from start to stop.
+
+    Use it as an async context manager, then await ``watch``.
+
+    Args:
+        plan: What to run.
+        folders: Where its files go.
+        say: Called with a line of progress now and then.
+    """
+
+    def __init__(
+        self, plan: Plan, folders: Folders, say: Callable[[str], None]
+    ) -> None:
+        self.url = plan.configuration.nats.url or ""
+        self.server: EmbeddedServer | None = None
+        self._plan = plan
+        self._folders = folders
+        self._say = say
+        self._children: list[Child] = []
+        self._model: Child | None = None
+        self._backoffs: dict[str, Backoff] = {}
+        self._news: News = asyncio.Queue(1024)
+        self._watching = Tasks()
+        self._pumps = Tasks()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except (Ended, Failure) as error:
+            await self.stop()
+            raise StackFailed(str(error)) from None
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def watch(self) -> None:
+        """Start again what ends, until something cannot stay up.
+
+        Raises:
+            StackFailed: A part ended too often, or cannot be started again.
+        """
+        while True:
+            child = await self._news.get()
+            if not isinstance(child, Child):
+                continue
+            backoff = self._backoffs.setdefault(child.program.name, Backoff())
+            delay = backoff.delay(child.lifetime())
+            # The workers know the model by the address it had: no second start.
+            if delay is None or child is self._model:
+                raise StackFailed(f"{child.describe_end()}\nIt cannot stay up.")
+            self._say(f"{child.describe_end()}\nStarting it again in {delay:g} s.")
+            name = f"restart {child.program.name}"
+            self._watching.start(self._restart(child, delay), name)
+
+    async def stop(self) -> None:
+        """Stop everything: those that answer requests first, the server last."""
+        await self._watching.cancel()
+        await asyncio.gather(*(one.stop(GRACE_SECONDS) for one in self._children))
+        if self._model is not None:
+            await self._model.stop(GRACE_SECONDS)
+        if self.server is not None:
+            await self.server.stop()
+        await self._pumps.join(1)
+
+    def kill(self) -> None:
+        """End every child at once."""
+        for child in self._all():
+            child.kill()
+
+    def processes(self) -> dict[str, int]:
+        """Name -> process id of every child that runs."""
+        return {one.program.name: one.pid for one in self._all() if one.running}
+
+    async def _start(self) -> None:
+        _clear(self._folders.logs)
+        if not self.url:
+            await self._start_server()
+        for program in self._plan.services(self.url):
+            await self._launch(program)
+        model = await self._start_model()
+        workers = self._plan.workers(self.url, model)
+        self._say(f"{len(workers)} worker processes: importing DSPy, warming up")
+        for program in workers:
+            await self._launch(program)
+        await self._until_ready()
+
+    async def _start_server(self) -> None:
+        wanted = server.settings(self._plan.configuration.nats, self._folders.home)
+        self.server = EmbeddedServer(wanted, self._folders.logs)
+        await self.server.start()
+        self.url = self.server.url
+        self._say(f"nats-server: ready on {self.url}")
+        self._keep(self.server.child, piped=True)
+
+    async def _start_model(self) -> dict[str, str]:
+        """Start the built-in model if it is used.
+
+        Returns:
+            The variables by which workers find it.
+        """
+        if not needs_builtin(self._plan.configuration, self._plan.choice):
+            return {}
+        key = secrets.token_urlsafe(24)
+        self._model = model = self._child(self._plan.model(key))
+        self._say(f"model server: starting ({BUILTIN_TEXT})")
+        await model.start(piped=True)
+        try:
+            async with asyncio.timeout(MODEL_SECONDS):
+                said = await model.announced(_MODEL_READY, self._say)
+        except TimeoutError:
+            raise StackFailed(
+                f"The built-in model was not ready after {MODEL_SECONDS:g} s. "
+                f"The end of {model.log}:\n{model.tail()}"
+            ) from None
+        self._keep(model, piped=True)
+        self._say("model server: ready")
+        url = json.loads(said.splitlines()[-1])["url"]
+        return {"DSPEX_MODEL_URL": url, "DSPEX_MODEL_KEY": key}
+
+    async def _until_ready(self) -> None:
+        nats = self._plan.configuration.nats
+        bus = await connection.connect(
+            BusSettings(url=self.url, name="dspex-cli", credentials=nats.credentials)
+        )
+        readiness = Readiness(
+            {
+                one.pid: one.program.name
+                for one in self._children
+                if one.program.role != "router"
+            },
+            hostname(),
+        )
+        subjects = self._plan.configuration.subjects
+        waiting = Waiting(bus, subjects, self._news, self._say)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await waiting.until_ready(readiness)
+        except TimeoutError:
+            raise StackFailed(self._describe(readiness.missing())) from None
+        finally:
+            await bus.close()
+
+    def _describe(self, missing: list[str]) -> str:
+        tails = [
+            f"The end of {one.log}:\n{one.tail()}"
+            for one in self._children
+            if one.program.name in missing
+        ]
+        parts = ", ".join(missing)
+        return "\n".join([f"Not ready after {READY_SECONDS:g} s: {parts}.", *tails])
+
+    async def _launch(self, program: Program) -> None:
+        child = self._child(program)
+        await child.start()
+        self._children.append(child)
+        self._keep(child)
+
+    async def _restart(self, child: Child, delay: float) -> None:
+        await asyncio.sleep(delay)
+        if self.server is not None and child is self.server.child:
+            await self._restart_server(self.server)
+            return
+        await child.start()
+        self._keep(child)
+
+    async def _restart_server(self, embedded: EmbeddedServer) -> None:
+        try:
+            await embedded.start()
+        except Ended:
+            await self._news.put(embedded.child)
+            return
+        self._keep(embedded.child, piped=True)
+
+    def _keep(self, child: Child, *, piped: bool = False) -> None:
+        name = child.program.name
+        if piped:
+            self._pumps.start(child.pump(), f"log of {name}")
+        self._watching.start(self._report_end(child), f"end of {name}")
+
+    async def _report_end(self, child: Child) -> None:
+        await child.wait()
+        await self._news.put(child)
+
+    def _child(self, program: Program) -> Child:
+        return Child(program, self._folders.logs / f"{program.name}.log")
+
+    def _all(self) -> list[Child]:
+        model = [self._model] if self._model else []
+        embedded = [self.server.child] if self.server else []
+        return [*self._children, *model, *embedded]
+
+
+def _clear(logs: Path) -> None:
+    """Start with empty logs: those of the last run are of no use in this one."""
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in logs.glob("*.log"):
+        old.unlink()

@@ -1,0 +1,121 @@
+"""``dspex up``: the whole stack in the foreground, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dspex.bus import settings
+from dspex.cli import home, lm
+from dspex.cli.console import console
+from dspex.cli.plan import Plan
+from dspex.cli.stack import Folders, Stack, StackFailed
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from dspex.cli.console import Console
+    from dspex.contracts.configuration import Configuration
+
+_EXAMPLE = (
+    'dspex call predict --signature "text -> sentiment: '
+    "Literal['positive', 'negative']\" text=\"I loved it\""
+)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    environ = dict(os.environ)
+    path = settings.locate(arguments.config, environ)
+    configuration = settings.load(path, environ)
+    choice = lm.find(configuration, environ)
+    plan = Plan(
+        configuration=configuration,
+        choice=choice,
+        python=sys.executable,
+        config_path=path,
+    )
+    out = console(environ)
+    with home.claim(Path()):
+        try:
+            return asyncio.run(_serve(plan, out))
+        except StackFailed as error:
+            print(f"dspex up: {error}", file=sys.stderr)
+            return 1
+
+
+@contextmanager
+def stopping(stack: Stack) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block in order; a second one, at once.
+
+    The block is cancelled, and the cancellation ends with it.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            stack.kill()
+        elif task is not None:
+            asked = True
+            task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not asked or task is None:
+            raise
+        task.uncancel()
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _serve(plan: Plan, out: Console) -> int:
+    folder = Path()
+    folders = Folders(home=folder, logs=folder / home.FOLDER / "logs")
+    out.step(f"language model: {plan.choice.why}")
+    stack = Stack(plan, folders, out.step)
+    with stopping(stack):
+        try:
+            async with stack:
+                with home.published(folder, stack.url):
+                    _tell(stack, plan, out)
+                    await stack.watch()
+        except asyncio.CancelledError:
+            out.line("Stopped.")
+            raise
+    return 0
+
+
+def _tell(stack: Stack, plan: Plan, out: Console) -> None:
+    out.line()
+    out.line(f"{out.bold('DSPex is up.')} NATS: {out.bold(stack.url)}")
+    if stack.server is not None and stack.server.monitoring:
+        out.line(f"  monitoring      {stack.server.monitoring}")
+    out.line(f"  language model  {plan.choice.why}")
+    out.line(f"  runs            {_running(stack, plan.configuration)}")
+    out.line(f"  logs            {home.FOLDER / 'logs'}")
+    out.line("Ask it from another terminal in this folder:")
+    out.line(f"  {_EXAMPLE}")
+    out.line(out.dim("Ctrl-C finishes what is running and stops everything."))
+
+
+def _running(stack: Stack, configuration: Configuration) -> str:
+    pools = [
+        f"pool {name} ({pool.processes} processes of {pool.concurrency} requests)"
+        for name, pool in configuration.pools.items()
+    ]
+    server = ["nats-server"] if stack.server is not None else []
+    return ", ".join([*server, "router", "native-ops", *pools])

@@ -1,0 +1,8 @@
+"""The Python client: ``async with dspex.client.connect() as client``.
+
+Imports the contracts and the bus. ``dspex.client.sync`` is its twin for notebooks.
+"""
+
+from dspex.client.client import Client, Prediction, connect
+
+__all__ = ["Client", "Prediction", "connect"]

@@ -1,0 +1,263 @@
+"""Ask over NATS from Python, with asyncio."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from msgspec import Struct
+
+from dspex.bus import connection, tracing
+from dspex.bus.core import Bus, Message, NoResponders
+from dspex.bus.program import DEFAULT_URL
+from dspex.contracts import catalog, encoding, headers
+from dspex.contracts.envelope import (
+    FINAL_KINDS,
+    Done,
+    DoneEvent,
+    Event,
+    FailedEvent,
+    Metadata,
+    Reply,
+    failure,
+)
+from dspex.contracts.failures import DeadlineExceeded, NoWorker
+from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
+
+DEFAULT_TIMEOUT = 120.0
+"""Seconds until a request's deadline."""
+
+LATE = 0.5
+"""Seconds past the deadline in which the failure that says so may still come."""
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """An answer: its outputs are attributes too.
+
+    Attributes:
+        outputs: A value per output field.
+        metadata: Who answered, and how long it took.
+        request: Correlation id.
+    """
+
+    outputs: dict[str, Any]
+    metadata: Metadata
+    request: str
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise AttributeError(
+                f"No output {name!r}. Outputs: {', '.join(self.outputs)}."
+            ) from None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """How one request is to be sent.
+
+    Attributes:
+        timeout: Seconds until its deadline.
+        request: Correlation id; default: a new one.
+        route: Who shall answer, as in the header ``Dspex-Route``.
+        direct: A pool to ask without a router.
+    """
+
+    timeout: float = DEFAULT_TIMEOUT
+    request: str = ""
+    route: str = ""
+    direct: str = ""
+
+
+class Client:
+    """Sends requests over one connection.
+
+    Args:
+        bus: The connection.
+        subjects: Under which prefix, and as which tenant.
+    """
+
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subjects = subjects
+
+    async def predict(
+        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
+    ) -> Prediction:
+        """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
+
+        Args:
+            signature: Its text, or its structured form as a dict.
+            ask: How to send it.
+            **inputs: A value per input field.
+
+        Raises:
+            Failure: The leaf of the tree that says what went wrong.
+        """
+        return await self.call("predict", _body(signature, inputs), ask=ask)
+
+    async def chain_of_thought(
+        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
+    ) -> Prediction:
+        """The same, with an output ``reasoning`` written first."""
+        return await self.call("chain_of_thought", _body(signature, inputs), ask=ask)
+
+    async def call(
+        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
+    ) -> Prediction:
+        """Ask for any operation.
+
+        Args:
+            operation: Its name in the catalog.
+            body: As the operation's JSON Schema describes it.
+            ask: How to send it.
+
+        Raises:
+            Failure: The leaf of the tree that says what went wrong.
+        """
+        ask = ask or Ask()
+        sent = self._headers(operation, ask)
+        try:
+            message = await self._bus.request(
+                self._subject(operation, ask),
+                encoding.encode(body),
+                headers=sent,
+                timeout=ask.timeout + LATE,
+            )
+        except NoResponders:
+            raise _nobody(ask) from None
+        except TimeoutError:
+            raise _silence(ask) from None
+        reply = encoding.decode(message.data, Reply, _media(message))
+        if isinstance(reply, Done):
+            return Prediction(
+                outputs=reply.outputs, metadata=reply.metadata, request=reply.request
+            )
+        raise failure(reply)
+
+    async def stream(
+        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
+    ) -> AsyncIterator[Event]:
+        """Ask, and yield the events of the request as they come.
+
+        The last one is ``DoneEvent``. Leaving the loop early unsubscribes, which
+        stops the request.
+
+        Raises:
+            Failure: The request failed; raised in place of its last event.
+        """
+        ask = ask or Ask()
+        sent = self._headers(operation, ask) | {headers.STREAM: "inbox"}
+        subject = self._subject(operation, ask)
+        until = time.monotonic() + ask.timeout + LATE
+        async with await self._bus.replies(dedicated=True) as replies:
+            replies.target = subject
+            await self._bus.publish(
+                subject, encoding.encode(body), headers=sent, reply=replies.subject
+            )
+            while True:
+                try:
+                    message = await replies.next(max(0.0, until - time.monotonic()))
+                except NoResponders:
+                    raise _nobody(ask) from None
+                except TimeoutError:
+                    raise _silence(ask) from None
+                if message.is_end():
+                    return
+                event = _read_event(message)
+                yield event
+                if event.__struct_config__.tag in FINAL_KINDS:
+                    return
+
+    async def cancel(self, request: str) -> None:
+        """Stop a request, wherever it is."""
+        await self._bus.publish(self._subjects.cancel(request))
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._bus.close()
+
+    def _subject(self, operation: str, ask: Ask) -> str:
+        if ask.direct:
+            return self._subjects.pool_run(ask.direct)
+        return self._subjects.call(operation)
+
+    def _headers(self, operation: str, ask: Ask) -> dict[str, str]:
+        sent = {
+            headers.REQUEST: ask.request or uuid4().hex,
+            headers.DEADLINE: f"{(time.time() + ask.timeout) * 1000:.0f}",
+        }
+        if ask.route:
+            sent[headers.ROUTE] = ask.route
+        if ask.direct:
+            sent[headers.OPERATION] = operation
+        return tracing.inject(sent)
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None,
+    *,
+    prefix: str | None = None,
+    tenant: str = DEFAULT_TENANT,
+    credentials: str | None = None,
+) -> AsyncIterator[Client]:
+    """Connect to NATS for as long as the ``async with`` block lasts.
+
+    Args:
+        url: Default: ``DSPEX_NATS_URL``, else ``nats://127.0.0.1:4222``.
+        prefix: Default: ``DSPEX_PREFIX``, else ``dspex``.
+        tenant: Whose subjects to use.
+        credentials: Path of a credentials file or of an NKey seed.
+
+    Raises:
+        BusUnavailable: No server answers there.
+    """
+    settings = connection.BusSettings(
+        url=url or os.environ.get("DSPEX_NATS_URL") or DEFAULT_URL,
+        name="dspex-client",
+        credentials=credentials,
+    )
+    found = prefix or os.environ.get("DSPEX_PREFIX") or DEFAULT_PREFIX
+    client = Client(await connection.connect(settings), Subjects(found, tenant))
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _body(signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"signature": signature, "inputs": inputs}
+
+
+def _read_event(message: Message) -> Event:
+    event: Event = encoding.decode(message.data, Event, _media(message))
+    if isinstance(event, FailedEvent):
+        raise failure(event)
+    return event
+
+
+def _media(message: Message) -> str:
+    return encoding.content_type(message.headers.get(headers.CONTENT_TYPE))
+
+
+def _nobody(ask: Ask) -> NoWorker:
+    who = f"worker of pool {ask.direct!r}" if ask.direct else "router"
+    return NoWorker(
+        f"No {who} listens on this NATS server.",
+        hint="Start one: `dspex up`, or dspex-router and dspex-worker.",
+    )
+
+
+def _silence(ask: Ask) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"No answer came within {ask.timeout:g} s, nor a failure that says why.",
+        hint="Look at the logs of the router and the workers for this request.",
+    )

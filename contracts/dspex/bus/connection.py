@@ -1,0 +1,282 @@
+"""The bus over a real NATS server.
+
+nats-py does the talking. Its traps, each with a test in ``tests/bus``, are closed
+here: a cancelled flush kills its read loop, requests hang on when the connection
+breaks or a publish is denied, it gives up reconnecting, it notices a dead server
+only after minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import nats.errors
+from msgspec import Struct
+from nats.aio.client import Client
+
+from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
+from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription as NatsSubscription
+    from nats.js import JetStreamContext
+
+_log = logging.getLogger(__name__)
+_DENIED = re.compile(r'permissions violation for publish(?: to)? "([^"]+)"', re.I)
+
+PENDING_MESSAGES = 65_536
+"""Messages one subscription holds before nats-py drops and tells us."""
+
+
+class BusSettings(Struct, frozen=True, kw_only=True):
+    """How to reach the server.
+
+    Attributes:
+        url: One address, or several separated by commas.
+        name: What the server's monitoring calls this connection.
+        credentials: Path of a credentials file or of an NKey seed.
+        connect_timeout: Seconds until the first connection must stand.
+    """
+
+    url: str
+    name: str = "dspex"
+    credentials: str | None = None
+    connect_timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"BusSettings(url={safe_url(self.url)!r}, name={self.name!r})"
+
+
+def safe_url(url: str) -> str:
+    """The address without the user and password in it."""
+    shown = []
+    for one in url.split(","):
+        parts = urlsplit(one.strip())
+        shown.append(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    return ",".join(shown)
+
+
+class _GuardedClient(Client):
+    """nats-py without its fatal trap.
+
+    A task cancelled inside ``flush()`` leaves its future behind; the PONG that
+    answers it then raises InvalidStateError, which ends the read loop while the
+    client still believes to be connected.
+    """
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
+
+
+class _NatsSubscription:
+    def __init__(self, subscription: NatsSubscription) -> None:
+        self._subscription = subscription
+
+    async def unsubscribe(self) -> None:
+        await self._end(self._subscription.unsubscribe)
+
+    async def drain(self) -> None:
+        await self._end(self._subscription.drain)
+
+    async def _end(self, how: Any) -> None:
+        try:
+            await how()
+        except (
+            nats.errors.ConnectionClosedError,
+            nats.errors.ConnectionDrainingError,
+            nats.errors.BadSubscriptionError,
+        ):
+            return  # it ended already, or ends with the connection
+
+
+class NatsBus(Bus):
+    """A connection to NATS that comes back for as long as it takes."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dropped = 0
+        self.reconnects = 0
+        self._client: Client = _GuardedClient()
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._closing = False
+
+    async def connect(self) -> None:
+        """Connect, trying again until the settings' ``connect_timeout``.
+
+        Raises:
+            BusUnavailable: No server answered in time; the message names the address.
+        """
+        options: dict[str, Any] = {
+            "servers": [one.strip() for one in self.settings.url.split(",")],
+            "name": self.settings.name,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.25,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            "pending_size": 8 << 20,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "reconnected_cb": self._on_reconnected,
+            "closed_cb": self._on_closed,
+        } | _credentials(self.settings.credentials)
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):
+                await self._client.connect(**options)
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            self._closing = True
+            await self._client.close()
+            raise BusUnavailable(
+                f"No NATS server answers at {safe_url(self.settings.url)}: {error!r}.",
+                hint="Check the address, or start one with `dspex up`.",
+            ) from None
+        self._up.set()
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        reply: str = "",
+    ) -> None:
+        try:
+            await self._client.publish(
+                subject, data, reply, headers=dict(headers) if headers else None
+            )
+        except nats.errors.MaxPayloadError:
+            raise too_large(len(data), self.max_payload) from None
+        except (nats.errors.BadSubjectError, ValueError) as error:
+            raise BadRequest(f"Cannot publish on {subject[:80]!r}: {error}.") from None
+        except (
+            nats.errors.OutboundBufferLimitError,
+            nats.errors.ConnectionClosedError,
+            nats.errors.ConnectionDrainingError,
+        ):
+            raise connection_lost() from None
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = ""
+    ) -> Subscription:
+        async def deliver(message: Msg) -> None:
+            handler(
+                Message(message.subject, message.data, message.reply, message.headers)
+            )
+
+        return _NatsSubscription(
+            await self._client.subscribe(
+                subject, queue, cb=deliver, pending_msgs_limit=PENDING_MESSAGES
+            )
+        )
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        try:
+            await self._client.flush(timeout)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise BusUnavailable(f"The server does not answer: {error!r}.") from None
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._client.is_connected:
+            try:
+                await self._client.flush(1)
+            except (TimeoutError, nats.errors.Error):
+                _log.warning("closing with messages the server may not have")
+        await self._client.close()
+
+    @property
+    def max_payload(self) -> int:
+        return self._client.max_payload
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server can be reached now."""
+        return self._client.is_connected
+
+    def jetstream(self) -> JetStreamContext:
+        """nats-py's JetStream, for ``dspex.bus.durable`` only."""
+        return self._client.jetstream(timeout=5)
+
+    async def gone(self, grace: float) -> None:
+        """Return when the server has been away for ``grace`` seconds, or for good."""
+        while not self._client.is_closed:
+            await self._down.wait()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._up.wait()
+            except TimeoutError:
+                return
+
+    async def _on_error(self, error: Exception) -> None:
+        # Runs inside nats-py's read loop: must neither raise nor wait.
+        if denied := _DENIED.search(str(error)):
+            subject = denied.group(1)
+            self._fail_open(
+                Forbidden(
+                    f"This connection may not publish on {subject!r}.",
+                    hint="Ask the operator of the NATS server for the permission.",
+                ),
+                subject,
+            )
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.dropped += 1
+            if self.dropped & (self.dropped - 1):
+                return  # log the 1st, 2nd, 4th, 8th, ...
+        _log.warning("nats: %s", error, extra={"dropped": self.dropped})
+
+    async def _on_disconnected(self) -> None:
+        self._up.clear()
+        self._down.set()
+        self._fail_open(connection_lost())
+        if not self._closing:
+            _log.warning("nats connection lost, reconnecting")
+
+    async def _on_reconnected(self) -> None:
+        self.reconnects += 1
+        self._down.clear()
+        self._up.set()
+        _log.info("nats connection is back")
+
+    async def _on_closed(self) -> None:
+        self._up.clear()
+        self._down.set()
+        self._fail_open(connection_lost())
+        if not self._closing:
+            _log.error("nats connection closed for good")
+
+
+def _credentials(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    return {"nkeys_seed" if path.endswith(".nk") else "user_credentials": path}
+
+
+def too_large(size: int, limit: int) -> BadRequest:
+    """What a body gets that the server would not take."""
+    return BadRequest(
+        f"The message has {size} bytes; this server takes {limit} at most.",
+        hint="Send less, or raise max_payload in the server's configuration.",
+    )
+
+
+async def connect(settings: BusSettings) -> NatsBus:
+    """Open a connection to NATS.
+
+    Raises:
+        BusUnavailable: No server answered in time.
+    """
+    bus = NatsBus(settings)
+    await bus.connect()
+    return bus

@@ -1,0 +1,198 @@
+"""Telling the life of one request: to the event subjects and, if asked, its inbox."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from dspex.bus.core import NoResponders
+from dspex.contracts import encoding, headers
+from dspex.contracts.envelope import (
+    CancelledEvent,
+    Done,
+    DoneEvent,
+    Failed,
+    FailedEvent,
+    Reply,
+    Status,
+    failed,
+)
+from dspex.contracts.failures import (
+    BY_CODE,
+    BadRequest,
+    Cancelled,
+    Failure,
+    Internal,
+    OutputInvalid,
+)
+from dspex.contracts.subjects import Subjects, answerable, is_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.bus.core import Bus, Message, Replies
+
+KEEP_ALIVE = 5.0
+"""Seconds of silence after which a stream says that it is alive."""
+
+PROBE_EVERY = 8
+"""Every so many messages to an inbox ask the server whether anyone listens."""
+
+
+class Audience(Struct, frozen=True, kw_only=True):
+    """Who is told about one request.
+
+    Attributes:
+        subjects: As the request's tenant sees them.
+        request: Correlation id.
+        attempt: 0 for the router, then the number of the dispatch.
+        reply: The client's reply subject; empty when it wants no answer.
+        stream: ``events``, ``inbox`` or empty.
+        media: Encoding of what goes to the reply subject.
+    """
+
+    subjects: Subjects
+    request: str
+    attempt: int = 0
+    reply: str = ""
+    stream: str = ""
+    media: str = encoding.JSON
+
+
+class Events:
+    """What one process tells about one attempt at one request."""
+
+    def __init__(self, bus: Bus, audience: Audience) -> None:
+        self.audience = audience
+        self._bus = bus
+        self._seq = 0
+        self._to_inbox = audience.stream == "inbox" and answerable(audience.reply)
+        self._probe: Replies | None = None
+        self._last = time.monotonic()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client asked for deltas."""
+        return bool(self.audience.stream)
+
+    async def emit(self, kind: type[Any], **said: Any) -> None:
+        """Tell one event of type ``kind`` with the fields ``said``."""
+        self._seq += 1
+        audience = self.audience
+        event = kind(
+            request=audience.request,
+            attempt=audience.attempt,
+            seq=self._seq,
+            at=round(time.time() * 1000, 3),
+            **said,
+        )
+        data = encoding.encode(event)
+        subject = audience.subjects.event(
+            audience.request, str(kind.__struct_config__.tag)
+        )
+        try:
+            await self._bus.publish(subject, data)
+        except BadRequest:
+            self._seq -= 1  # not told, so the next event takes its number
+            raise
+        if self._to_inbox:
+            await self._publish_to_inbox(event, data)
+
+    async def finish(self, reply: Reply) -> None:
+        """Tell the end: the final event, the reply, and the end of the stream."""
+        try:
+            await self._finish(reply)
+        except BadRequest as problem:  # larger than the server takes
+            failure = OutputInvalid(
+                f"The outputs cannot be sent: {problem.message}", hint=problem.hint
+            )
+            await self._finish(failed(reply.request, failure, reply.metadata))
+
+    async def _finish(self, reply: Reply) -> None:
+        said = msgspec.structs.asdict(reply)
+        del said["request"]
+        await self.emit(_final_kind(reply), **said)
+        if self._to_inbox:
+            await self._bus.publish(self.audience.reply)
+        elif answerable(self.audience.reply):
+            await self._publish_reply(reply)
+
+    async def watch(self, gone: Callable[[], None]) -> None:
+        """Keep a silent stream alive; call ``gone`` once nobody listens any more."""
+        self._probe = await self._bus.replies()
+        async with self._probe:
+            while True:
+                quiet = KEEP_ALIVE - (time.monotonic() - self._last)
+                try:
+                    await self._probe.next(max(quiet, 0.05))
+                except NoResponders:
+                    return gone()
+                except TimeoutError:
+                    await self._keep_alive()
+
+    async def _keep_alive(self) -> None:
+        if time.monotonic() - self._last >= KEEP_ALIVE:
+            await self.emit(Status, message="still running")
+
+    async def _publish_reply(self, reply: Reply) -> None:
+        media = self.audience.media
+        await self._bus.publish(
+            self.audience.reply,
+            encoding.encode(reply, media),
+            headers=_headers(reply, media),
+        )
+
+    async def _publish_to_inbox(self, event: Any, data: bytes) -> None:
+        self._last = time.monotonic()
+        audience = self.audience
+        if audience.media != encoding.JSON:
+            data = encoding.encode(event, audience.media)
+        due = self._seq % PROBE_EVERY == 0 or isinstance(event, Status)
+        await self._bus.publish(
+            audience.reply,
+            data,
+            headers=_headers(event, audience.media),
+            reply=self._probe.subject if due and self._probe else "",
+        )
+
+
+async def refuse(
+    bus: Bus, subjects: Subjects, message: Message, failure: Failure, reply: str = ""
+) -> None:
+    """Fail a message that never became a request.
+
+    Args:
+        bus: Where to tell it.
+        subjects: Under whose event subjects.
+        message: As it arrived; its headers may be at fault themselves.
+        failure: What was wrong.
+        reply: Who is told, if not who the message names.
+    """
+    given = message.headers.get(headers.REQUEST, "")
+    audience = Audience(
+        subjects=subjects,
+        request=given if is_token(given) else uuid4().hex,
+        reply=reply or message.reply,
+        stream=message.headers.get(headers.STREAM, ""),
+    )
+    await Events(bus, audience).finish(failed(audience.request, failure))
+
+
+def _headers(said: Any, media: str) -> dict[str, str] | None:
+    """Headers of a reply or event: its encoding, and by what NATS tools know failures."""
+    found = {} if media == encoding.JSON else {headers.CONTENT_TYPE: media}
+    if isinstance(said, Failed | FailedEvent):
+        leaf = BY_CODE.get(said.code, Internal)
+        found[headers.ERROR_CODE] = str(leaf.status)
+        found[headers.ERROR] = f"{said.code}: {' '.join(said.message.split())[:200]}"
+    return found or None
+
+
+def _final_kind(reply: Reply) -> type[Any]:
+    if isinstance(reply, Done):
+        return DoneEvent
+    return CancelledEvent if reply.code == Cancelled.code else FailedEvent

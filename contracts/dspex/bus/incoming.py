@@ -1,0 +1,178 @@
+"""Reading a request off a message: its headers, once, at the door."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from msgspec import Struct
+
+from dspex.contracts import encoding, headers
+from dspex.contracts.failures import BadRequest, DeadlineExceeded
+from dspex.contracts.subjects import DEFAULT_TENANT, answerable, token
+
+if TYPE_CHECKING:
+    from dspex.bus.core import Message
+
+STREAMS = ("", "events", "inbox")
+LONGEST = 24 * 3600.0
+"""Longest time a request may ask for, seconds."""
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One request as its headers describe it.
+
+    Attributes:
+        operation: What to do.
+        id: Correlation id.
+        tenant: Whose it is.
+        body: Its bytes.
+        media: Their encoding.
+        deadline: Unix milliseconds.
+        reply: The client's reply subject; empty when it wants no answer.
+        stream: Where deltas go: ``events``, ``inbox`` or empty.
+        route: The client's wish who answers.
+        attempt: Number of this dispatch; 1 when it came without a router.
+        reason: Why the router chose this process.
+        elapsed_ms: How long the router had it.
+        headers: All headers, for trace context and for passing on.
+    """
+
+    operation: str
+    id: str
+    tenant: str
+    body: bytes
+    media: str
+    deadline: float
+    reply: str
+    headers: dict[str, str]
+    stream: str = ""
+    route: str = "auto"
+    attempt: int = 1
+    reason: str = "direct"
+    elapsed_ms: float = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Seconds until the deadline, at unix milliseconds ``now``."""
+        return (self.deadline - now) / 1000
+
+
+def now_ms() -> float:
+    """Unix milliseconds."""
+    return time.time() * 1000
+
+
+def read(
+    message: Message, operation: str, tenant: str, default_timeout: float
+) -> Request:
+    """Read what a client sent.
+
+    Args:
+        message: As it arrived.
+        operation: What its subject names.
+        tenant: Whose subject it was.
+        default_timeout: Seconds, for requests without a deadline.
+
+    Raises:
+        BadRequest: A header is wrong; the failure's ``field`` names it.
+        DeadlineExceeded: The deadline has passed.
+    """
+    found = message.headers
+    now = now_ms()
+    deadline = _deadline(found.get(headers.DEADLINE), now, default_timeout)
+    request = Request(
+        operation=operation,
+        id=request_id(message),
+        tenant=tenant,
+        body=message.data,
+        media=encoding.content_type(found.get(headers.CONTENT_TYPE)),
+        deadline=deadline,
+        reply=_reply(message.reply),
+        headers=dict(found),
+        stream=_stream(found.get(headers.STREAM, "")),
+        route=found.get(headers.ROUTE, "auto"),
+    )
+    if deadline <= now:
+        raise DeadlineExceeded(
+            f"The deadline passed {now - deadline:.0f} ms before the request came.",
+            field=headers.DEADLINE,
+            hint="Send a later Dspex-Deadline (unix milliseconds), and compare clocks.",
+        )
+    return request
+
+
+def read_dispatched(message: Message, default_timeout: float) -> Request:
+    """Read what a router sent: the client's request and the router's headers."""
+    found = message.headers
+    tenant = token(found.get(headers.TENANT, DEFAULT_TENANT), headers.TENANT)
+    request = read(message, found.get(headers.OPERATION, ""), tenant, default_timeout)
+    return _with_router_headers(request, message)
+
+
+def request_id(message: Message) -> str:
+    """The correlation id a message brings, or a new one.
+
+    Raises:
+        BadRequest: It cannot stand in a subject.
+    """
+    given = message.headers.get(headers.REQUEST)
+    return token(given, headers.REQUEST) if given else uuid4().hex
+
+
+def _with_router_headers(request: Request, message: Message) -> Request:
+    found = message.headers
+    attempt = found.get(headers.ATTEMPT, "1")
+    elapsed = found.get(headers.ELAPSED, "0")
+    if not attempt.isdigit() or not elapsed.replace(".", "", 1).isdigit():
+        raise BadRequest("The router's headers are not numbers.", field=headers.ATTEMPT)
+    return Request(
+        operation=request.operation,
+        id=request.id,
+        tenant=request.tenant,
+        body=request.body,
+        media=request.media,
+        deadline=request.deadline,
+        reply=_reply(found.get(headers.REPLY, "")),
+        headers=request.headers,
+        stream=request.stream,
+        attempt=int(attempt),
+        reason=found.get(headers.REASON, "router"),
+        elapsed_ms=float(elapsed),
+    )
+
+
+def _reply(reply: str) -> str:
+    if reply and not answerable(reply):
+        raise BadRequest(
+            f"The reply subject {reply[:80]!r} is not an inbox.",
+            hint="Use your NATS client's request call: its reply starts with '_INBOX.'.",
+        )
+    return reply
+
+
+def _stream(value: str) -> str:
+    if value not in STREAMS:
+        raise BadRequest(
+            f"{headers.STREAM} {value[:40]!r} is unknown. Allowed: events, inbox.",
+            field=headers.STREAM,
+            hint="'inbox' sends the events to your reply subject too.",
+        )
+    return value
+
+
+def _deadline(value: str | None, now: float, default_timeout: float) -> float:
+    if value is None:
+        return now + default_timeout * 1000
+    try:
+        deadline = float(value)
+    except ValueError:
+        deadline = float("nan")
+    if not deadline < now + LONGEST * 1000:
+        raise BadRequest(
+            f"{headers.DEADLINE} {value[:40]!r} is not unix milliseconds "
+            "within the next 24 hours.",
+            field=headers.DEADLINE,
+            hint="Send the current unix time in milliseconds plus your timeout.",
+        )
+    return deadline

@@ -1,0 +1,55 @@
+"""Logs as JSON lines, each with the request and the trace it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+from dspex.bus import tracing
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Correlation id of the request that this task works on."""
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, ids, extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request := request_id.get():
+            line["request"] = request
+        if trace := tracing.trace_id():
+            line["trace"] = trace
+        extras = {key: val for key, val in vars(record).items() if key not in _PLAIN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line | extras, enc_hook=str).decode()
+
+
+def configure(level: str = "INFO", stream: TextIO = sys.stderr) -> None:
+    """Write all logs of this process to ``stream`` as JSON lines.
+
+    Args:
+        level: Least severe level that is written.
+        stream: Where to.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())

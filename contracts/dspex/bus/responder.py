@@ -1,0 +1,150 @@
+"""What a process that answers requests is made of: a service and a heart.
+
+Native-ops and DSPy workers are both this, with different things to run.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+
+from dspex.bus.answering import Answerer, Identity, Run, Slots
+from dspex.bus.health import Heart, LoopLag
+from dspex.bus.serving import Endpoint, Service, ServiceInfo
+from dspex.contracts.heartbeats import Gpu, Heartbeat
+
+if TYPE_CHECKING:
+    from dspex.bus.core import Message
+    from dspex.bus.program import Context
+
+
+def _no_gpus() -> list[Gpu]:
+    return []
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """What makes one kind of responder different from another.
+
+    Attributes:
+        info: How the service protocol shows it.
+        identity: Who it is.
+        direct: Subject clients may use without a router, in queue group ``queue``.
+        queue: That queue group.
+        operation_of: The operation a direct message asks for.
+        operations: What it can do.
+        lms: Names of the language models it is set up for.
+        gpus: Reads the GPUs it sees.
+    """
+
+    info: ServiceInfo
+    identity: Identity
+    direct: str
+    queue: str
+    operation_of: Callable[[Message], str]
+    operations: list[str]
+    lms: list[str] = field(default_factory=list)
+    gpus: Callable[[], list[Gpu]] = _no_gpus
+
+
+class Responder:
+    """Serves a profile until it is stopped."""
+
+    def __init__(
+        self, context: Context, profile: Profile, slots: Slots, run: Run
+    ) -> None:
+        self._profile = profile
+        self._slots = slots
+        self._answerer = Answerer(context.bus, profile.identity, slots, run)
+        self._service = Service(
+            context.bus, profile.identity.subjects, profile.info, self._endpoints()
+        )
+        self._lag = LoopLag()
+        self._heart = Heart(
+            profile.identity.subjects, context.connect_again, self._beat
+        )
+
+    async def start(self) -> None:
+        """Show as ``starting``; nothing is served yet."""
+        self._lag.start()
+        await self._heart.start()
+
+    async def open(self) -> None:
+        """Serve, and show as ``ready``."""
+        await self._service.start()
+        self._heart.set_state("ready")
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, answer what is in hand, leave.
+
+        Args:
+            grace: Seconds after which what still runs is failed as ``worker_lost``.
+        """
+        self._heart.set_state("draining")
+        await self._service.stop(grace)
+        await self._heart.stop()
+
+    async def _direct(self, message: Message) -> None:
+        await self._answerer.direct(message, self._profile.operation_of(message))
+
+    def _endpoints(self) -> list[Endpoint]:
+        profile, answerer = self._profile, self._answerer
+        subjects = profile.identity.subjects
+        run = subjects.worker_run(profile.identity.worker)
+        cancels = {
+            "cancel": subjects.cancels(),
+            "tenant_cancel": subjects.tenant_cancels(),
+        }
+        return [
+            Endpoint(
+                name="direct",
+                subject=profile.direct,
+                handler=self._direct,
+                queue=profile.queue,
+            ),
+            Endpoint(name="run", subject=run, handler=answerer.dispatched),
+        ] + [
+            Endpoint(name=name, subject=subject, handler=answerer.cancel)
+            for name, subject in cancels.items()
+        ]
+
+    def _beat(self) -> Heartbeat:
+        """Capacity now; runs in the heartbeat thread, so it only reads."""
+        profile, slots = self._profile, self._slots
+        identity = profile.identity
+        seen: dict[str, Any] = {"gpus": profile.gpus(), "rss": resident_bytes()}
+        return Heartbeat(
+            worker=identity.worker,
+            pool=identity.pool,
+            implementation="native"
+            if identity.implementation == "native"
+            else "python",
+            state="starting",
+            seq=0,
+            at=0.0,
+            operations=profile.operations,
+            concurrency=slots.concurrency,
+            queue=slots.queue,
+            in_flight=slots.in_flight,
+            queued=slots.queued,
+            lms=profile.lms,
+            dspy=identity.dspy,
+            python=platform.python_version(),
+            host=platform.node(),
+            pid=os.getpid(),
+            loop_lag_ms=round(self._lag.milliseconds, 1),
+            **seen,
+        )
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where /proc does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - read every second
+            pages = int(statm.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

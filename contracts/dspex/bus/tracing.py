@@ -1,0 +1,86 @@
+"""W3C trace context in NATS headers; spans only where an exporter is configured.
+
+Attribute names follow OpenTelemetry's messaging conventions with
+``messaging.system=nats``. Without ``OTEL_EXPORTER_OTLP_ENDPOINT`` nothing is
+recorded, and the context of the caller still travels on unchanged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from dspex.contracts.failures import Failure
+from dspex.contracts.headers import TRACEPARENT
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+_log = logging.getLogger(__name__)
+_propagator = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("dspex")
+
+
+def configure(program: str, environ: Mapping[str, str]) -> None:
+    """Export spans by OTLP if the environment names an endpoint.
+
+    Args:
+        program: Becomes ``service.name``.
+        environ: Read for ``OTEL_EXPORTER_OTLP_ENDPOINT``; the exporter reads the
+            other standard variables itself.
+    """
+    if not environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+            OTLPSpanExporter,
+        )
+    except ImportError:
+        _log.warning("no spans are exported: install dspex[otlp]")
+        return
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": program}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+@contextmanager
+def span(
+    name: str, headers: Mapping[str, str], kind: SpanKind = SpanKind.SERVER
+) -> Iterator[Span]:
+    """Work on a message, as a child of the span its headers name."""
+    lowered = {key.lower(): value for key, value in headers.items()}
+    context = _propagator.extract(lowered) if TRACEPARENT in lowered else None
+    with _tracer.start_as_current_span(
+        name,
+        context,
+        kind,
+        attributes={"messaging.system": "nats", "messaging.operation.name": name},
+        record_exception=False,
+    ) as current:
+        try:
+            yield current
+        except Failure as failure:
+            current.set_attribute("error.type", failure.code)
+            raise
+
+
+def inject(headers: dict[str, str]) -> dict[str, str]:
+    """Add the current trace context to the headers of a message to send."""
+    _propagator.inject(headers)
+    return headers
+
+
+def trace_id() -> str:
+    """Id of the current trace, 32 hex digits; empty outside of one."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""

@@ -1,0 +1,92 @@
+"""The operations, in one table.
+
+Router, native-ops, workers, clients, the JSON Schemas and the documentation
+are all made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from dspex.contracts import requests
+from dspex.contracts.failures import UnknownOperation, nearest
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One thing a client can ask for.
+
+    Attributes:
+        name: As it stands in the subject.
+        summary: One sentence for people.
+        request: Type of the body.
+        outputs: Type of the reply's ``outputs``; ``dict`` when the request's
+            signature says what they are.
+        implementation: Who can do it: ``python`` (a DSPy worker) or ``native``.
+        streams: Whether outputs can arrive as deltas.
+    """
+
+    name: str
+    summary: str
+    request: type[requests.Body]
+    outputs: Any
+    implementation: Literal["python", "native"]
+    streams: bool = False
+
+
+_ALL = (
+    Operation(
+        name="predict",
+        summary="Fill a signature's outputs from its inputs.",
+        request=requests.Predict,
+        outputs=dict[str, Any],
+        implementation="python",
+        streams=True,
+    ),
+    Operation(
+        name="chain_of_thought",
+        summary="The same, with an output `reasoning` written first.",
+        request=requests.Predict,
+        outputs=dict[str, Any],
+        implementation="python",
+        streams=True,
+    ),
+    Operation(
+        name="signature.parse",
+        summary="Read a signature: its fields, types and JSON Schemas.",
+        request=requests.ParseSignature,
+        outputs=requests.ParsedSignature,
+        implementation="native",
+    ),
+    Operation(
+        name="signature.validate",
+        summary="Check values against a signature's types and constraints.",
+        request=requests.ValidateSignature,
+        outputs=requests.ValidatedSignature,
+        implementation="native",
+    ),
+)
+
+OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
+"""Every operation, by name."""
+
+
+def operation(name: str) -> Operation:
+    """The operation called ``name``.
+
+    Raises:
+        UnknownOperation: There is none; the message names the nearest.
+    """
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise UnknownOperation(
+            f"Unknown operation {name[:80]!r}. {nearest(name, OPERATIONS)}",
+            hint="Publish on dspex.v1.call.<operation> with one of these names.",
+        ) from None
+
+
+def served_by(implementation: str) -> list[str]:
+    """Names of the operations that one implementation serves."""
+    return [one.name for one in _ALL if one.implementation == implementation]

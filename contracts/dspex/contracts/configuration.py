@@ -1,0 +1,190 @@
+"""The configuration file ``dspex.toml`` and the environment that overrides it.
+
+Every program reads the same file. A variable ``DSPEX_<SECTION>_<KEY>`` overrides
+a key: ``DSPEX_NATS_URL``, ``DSPEX_POOLS_LIGHT_PROCESSES``, ``DSPEX_LMS_DEFAULT_MODEL``.
+``DSPEX_LM`` is short for the model of the language model ``default`` and
+``DSPEX_PREFIX`` for the key ``prefix``. Unknown keys are refused, with the nearest
+valid one named.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from dspex.contracts import encoding
+from dspex.contracts.failures import BadRequest
+from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
+
+BUILTIN_MODEL = "builtin"
+"""The ``model`` of the built-in toy model."""
+
+_SECTIONS = {"NATS": "nats", "LMS": "lms", "POOLS": "pools"}
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message says which key and why."""
+
+
+class Nats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[nats]``.
+
+    Attributes:
+        url: Server to use; absent: an embedded one is started by ``dspex up``.
+        listen: Where the embedded server listens; port 0 is a free one.
+        store: Folder of its JetStream data.
+        credentials: File with an NKey seed or a credentials file, for ``url``.
+    """
+
+    url: str | None = None
+    listen: str = "127.0.0.1:0"
+    store: str = ".dspex/nats"
+    credentials: str | None = None
+
+
+class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[lms.<name>]``: one language model and how to reach it.
+
+    Attributes:
+        model: As DSPy names it, such as ``openai/gpt-4o-mini``; ``builtin`` is the
+            built-in toy model.
+        api_key_env: Environment variable that holds the key.
+        api_key: The key itself, for local servers.
+        api_base: Address of a local or private server.
+        temperature: Default randomness; absent: the provider's.
+        max_tokens: Default longest answer; absent: the provider's.
+        num_retries: Retries inside one attempt, by DSPy.
+        timeout_s: Longest wait for one call, seconds.
+        response_schema: The server at ``api_base`` constrains answers to a JSON Schema.
+    """
+
+    model: str
+    api_key_env: str | None = None
+    api_key: str | None = None
+    api_base: str | None = None
+    temperature: float | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    num_retries: Annotated[int, Meta(ge=0)] = 0
+    timeout_s: Annotated[float, Meta(gt=0)] = 60.0
+    response_schema: bool = False
+
+    def __repr__(self) -> str:
+        return f"Lm(model={self.model!r}, api_base={self.api_base!r})"
+
+
+class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[pools.<name>]``: worker processes that are alike.
+
+    Attributes:
+        processes: How many ``dspex up`` starts.
+        concurrency: Requests one process runs at a time.
+        queue: Requests one process lets wait beyond those.
+        lm: Language model of requests that name none.
+        request_timeout_s: Deadline of requests that bring none, seconds.
+    """
+
+    processes: Annotated[int, Meta(ge=0)] = 1
+    concurrency: Annotated[int, Meta(ge=1)] = 16
+    queue: Annotated[int, Meta(ge=0)] = 64
+    lm: str = "default"
+    request_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+
+
+class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    Attributes:
+        prefix: First token of every subject.
+        nats: Which server.
+        lms: Language models by name.
+        pools: Pools by name; without any, pool ``light`` with two processes.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+    nats: Nats = field(default_factory=Nats)
+    lms: dict[str, Lm] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=lambda: {"light": Pool(processes=2)})
+
+    @property
+    def subjects(self) -> Subjects:
+        """The subjects under this configuration's prefix."""
+        return Subjects(self.prefix)
+
+
+def parse(text: str, environ: Mapping[str, str]) -> Configuration:
+    """Read the text of a ``dspex.toml``, overridden by environment variables.
+
+    Raises:
+        ConfigurationError: Not TOML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"dspex.toml is not TOML: {error}.") from None
+    _override(values, environ)
+    try:
+        found = encoding.read(values, Configuration)
+    except BadRequest as error:
+        where = f" (key {error.field!r})" if error.field else ""
+        raise ConfigurationError(f"dspex.toml{where}: {error.message}") from None
+    _check(found)
+    return found
+
+
+def _check(found: Configuration) -> None:
+    try:
+        token(found.prefix, "prefix")
+        for name in found.pools:
+            token(name, f"pools.{name}")
+    except BadRequest as error:
+        raise ConfigurationError(error.message) from None
+    for name, pool in found.pools.items():
+        if found.lms and pool.lm not in found.lms:
+            raise ConfigurationError(
+                f"pools.{name}.lm is {pool.lm!r}, which no [lms.{pool.lm}] section "
+                f"describes. Described: {', '.join(sorted(found.lms))}."
+            )
+
+
+def _override(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    if prefix := environ.get("DSPEX_PREFIX"):
+        values["prefix"] = prefix
+    if model := environ.get("DSPEX_LM"):
+        values.setdefault("lms", {}).setdefault("default", {})["model"] = model
+    for name, text in environ.items():
+        if name.startswith("DSPEX_") and text:
+            _override_one(values, name, text)
+
+
+def _override_one(values: dict[str, Any], name: str, text: str) -> None:
+    _, section, *rest = name.split("_")
+    if section not in _SECTIONS or not rest:
+        return
+    table = values.setdefault(_SECTIONS[section], {})
+    key = "_".join(rest).lower()
+    if section != "NATS":
+        # DSPEX_POOLS_LIGHT_PROCESSES: the pool is one word, the key may be more.
+        member, _, key = key.partition("_")
+        table = table.setdefault(member, {})
+    table[key] = _literal(text)
+
+
+def _literal(text: str) -> Any:
+    """A variable's text as TOML would read it; text that is no literal is itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_environ(name: str, one: Lm) -> dict[str, str]:
+    """The environment that describes one language model to a child process."""
+    given = {key: value for key, value in msgspec.to_builtins(one).items() if value}
+    return {
+        f"DSPEX_LMS_{name.upper()}_{key.upper()}": str(value)
+        for key, value in given.items()
+    }

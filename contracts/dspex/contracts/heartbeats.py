@@ -1,0 +1,68 @@
+"""What a process that answers requests says about itself every second."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """One GPU as NVML sees it.
+
+    Attributes:
+        name: Product name.
+        total: Memory, bytes.
+        free: Free memory, bytes.
+    """
+
+    name: str
+    total: int
+    free: int
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """Capacity and state of one process.
+
+    Attributes:
+        worker: Its incarnation: new at every start, never used again.
+        pool: Its pool; ``native`` for native-ops.
+        implementation: ``python`` (DSPy) or ``native``.
+        state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
+            new) or ``leaving`` (its last word).
+        seq: Counts its heartbeats from 1.
+        at: Unix milliseconds by its own clock.
+        operations: What it can do.
+        concurrency: Requests it runs at a time.
+        queue: Requests it lets wait beyond those.
+        in_flight: Requests running.
+        queued: Requests waiting.
+        lms: Names of the language models it is set up for.
+        dspy: Version of DSPy; empty without.
+        python: Version of Python.
+        host: Name of its machine.
+        pid: Its process id there.
+        rss: Resident memory, bytes; 0 where it cannot be read.
+        loop_lag_ms: How long its event loop has not come round, milliseconds.
+        gpus: The GPUs it sees.
+    """
+
+    worker: str
+    pool: str
+    implementation: Literal["python", "native"]
+    state: Literal["starting", "ready", "draining", "leaving"]
+    seq: int
+    at: float
+    operations: list[str]
+    concurrency: int
+    queue: int = 0
+    in_flight: int = 0
+    queued: int = 0
+    lms: list[str] = field(default_factory=list)
+    dspy: str = ""
+    python: str = ""
+    host: str = ""
+    pid: int = 0
+    rss: int = 0
+    loop_lag_ms: float = 0.0
+    gpus: list[Gpu] = field(default_factory=list)

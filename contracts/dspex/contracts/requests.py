@@ -1,0 +1,129 @@
+"""The bodies of requests and the outputs of replies, one pair per operation.
+
+Unknown fields of a request are refused by name: a misspelt option that is
+silently dropped costs its sender an afternoon.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from dspex.contracts.signatures import Fault, Signature, SignatureSpec
+
+Adapter = Literal["chat", "json", "xml"]
+ContentType = Literal["application/json", "application/msgpack"]
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a request wants to be treated.
+
+    Attributes:
+        accept: Encoding of the reply; default: that of the request.
+    """
+
+    accept: ContentType | None = None
+
+
+class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every body may carry."""
+
+    options: Options = field(default_factory=Options)
+
+
+class LmConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request may change about the language model it uses.
+
+    Everything else (credentials, addresses) belongs to the worker's settings.
+
+    Attributes:
+        temperature: Randomness of the sampling, 0 to 2.
+        max_tokens: Longest answer, tokens.
+        top_p: Nucleus sampling, 0 to 1.
+        stop: Texts that end the answer.
+        seed: Seed of the sampling, where the provider has one.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        reasoning_effort: For models that reason.
+    """
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop: list[str] | None = None
+    seed: int | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+
+
+class Predict(Body, frozen=True, kw_only=True):
+    """Fill a signature's outputs from its inputs, with one language-model call.
+
+    Attributes:
+        signature: Text such as ``question -> answer: int``, or its structured form.
+        inputs: A value per input field.
+        instructions: What to do, instead of the signature's own instructions.
+        demos: Worked examples, each with values of input and output fields.
+        lm: Name of a language model in the workers' configuration.
+        config: What to change about it.
+        adapter: How the prompt is written; default: the language model's own.
+    """
+
+    signature: str | SignatureSpec
+    inputs: dict[str, Any]
+    instructions: str | None = None
+    demos: list[dict[str, Any]] = field(default_factory=list)
+    lm: str | None = None
+    config: LmConfig = field(default_factory=LmConfig)
+    adapter: Adapter | None = None
+
+
+class ParseSignature(Body, frozen=True, kw_only=True):
+    """Read a signature and say what it means.
+
+    Attributes:
+        signature: Text, or its structured form.
+        instructions: What to do, instead of the signature's own instructions.
+    """
+
+    signature: str | SignatureSpec
+    instructions: str | None = None
+
+
+class ParsedSignature(Struct, frozen=True, kw_only=True):
+    """Outputs of ``signature.parse``."""
+
+    signature: Signature
+
+
+class ValidateSignature(Body, frozen=True, kw_only=True):
+    """Check values against one side of a signature.
+
+    Attributes:
+        signature: Text, or its structured form.
+        values: A value per field.
+        side: Which fields: ``inputs`` or ``outputs``.
+        mode: ``strict`` takes values as they are; ``lax`` also converts what
+            stands for a value, such as ``"3"`` for an ``int``.
+    """
+
+    signature: str | SignatureSpec
+    values: dict[str, Any]
+    side: Literal["inputs", "outputs"]
+    mode: Literal["strict", "lax"] = "strict"
+
+
+class ValidatedSignature(Struct, frozen=True, kw_only=True):
+    """Outputs of ``signature.validate``.
+
+    Attributes:
+        valid: Whether there are no faults.
+        values: The values, defaults filled in and, in lax mode, converted.
+        errors: Every fault.
+    """
+
+    valid: bool
+    values: dict[str, Any]
+    errors: list[Fault]

@@ -1,0 +1,176 @@
+"""Every subject of wire version 1, one function each.
+
+No other file spells a subject. ``Subjects().call("predict")`` is
+``dspex.v1.call.predict``; ``Subjects(tenant="acme").call("predict")`` is
+``dspex.v1.tenant.acme.call.predict``: what clients publish and subscribe to also
+exists in a form of its own for each tenant, so that permissions can pin a
+client to it. The plain form belongs to tenant ``default``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from dspex.contracts.failures import BadRequest
+
+VERSION = "v1"
+DEFAULT_PREFIX = "dspex"
+DEFAULT_TENANT = "default"
+
+ROUTER_QUEUE = "router"
+"""Queue group of the routers."""
+
+NATIVE_QUEUE = "native"
+"""Queue group of the native-ops services; also the name of their pool."""
+
+REPLY_PREFIXES = ("_INBOX.", "_R_.")
+"""Reply subjects that are ever answered: anything else could aim our rights at
+the server's own API."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def token(value: str, what: str) -> str:
+    """Return ``value`` if it may stand as one token of a subject.
+
+    Raises:
+        BadRequest: It is not 1 to 64 characters of ``A-Z a-z 0-9 _ -``.
+    """
+    if not is_token(value):
+        raise BadRequest(
+            f"{what} {value[:80]!r} is not 1 to 64 characters of A-Z a-z 0-9 _ -.",
+            field=what,
+            hint="Use a UUID, or letters, digits, '_' and '-' only.",
+        )
+    return value
+
+
+def is_token(value: str) -> bool:
+    """Whether ``value`` may stand as one token of a subject."""
+    return _TOKEN.fullmatch(value) is not None
+
+
+def answerable(reply: str, prefixes: tuple[str, ...] = REPLY_PREFIXES) -> bool:
+    """Whether a reply subject is an inbox, the only thing ever answered."""
+    return reply.startswith(prefixes) and "*" not in reply and ">" not in reply
+
+
+class Address(Struct, frozen=True):
+    """What a client-facing subject says: whose it is, and what it names.
+
+    Attributes:
+        tenant: The tenant of the subject.
+        name: An operation (``call``) or a request id (``cancel``).
+    """
+
+    tenant: str
+    name: str
+
+
+class Subjects(Struct, frozen=True):
+    """The subjects under one prefix, as one tenant sees them.
+
+    Attributes:
+        prefix: First token of every subject (setting ``DSPEX_PREFIX``).
+        tenant: Whose form of the client-facing subjects to build.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+    tenant: str = DEFAULT_TENANT
+
+    def of(self, tenant: str) -> Subjects:
+        """The same prefix as another tenant sees it."""
+        return self if tenant == self.tenant else Subjects(self.prefix, tenant)
+
+    def call(self, operation: str) -> str:
+        """``dspex.v1.call.<operation>``: client to router, every request."""
+        return f"{self._face()}.call.{operation}"
+
+    def calls(self) -> str:
+        """``dspex.v1.call.>``: what a router serves of this tenant."""
+        return f"{self._face()}.call.>"
+
+    def tenant_calls(self) -> str:
+        """``dspex.v1.tenant.*.call.>``: what a router serves of all others."""
+        return f"{self._root()}.tenant.*.call.>"
+
+    def native(self, operation: str) -> str:
+        """``dspex.v1.native.<operation>``: router or client to native-ops."""
+        return f"{self._root()}.native.{operation}"
+
+    def worker_run(self, worker: str) -> str:
+        """``dspex.v1.worker.<worker>.run``: router to one worker process."""
+        return f"{self._root()}.worker.{worker}.run"
+
+    def pool_run(self, pool: str) -> str:
+        """``dspex.v1.pool.<pool>.run``: client to any worker of a pool."""
+        return f"{self._root()}.pool.{pool}.run"
+
+    def event(self, request: str, kind: str) -> str:
+        """``dspex.v1.event.<request>.<kind>``: the life of a request."""
+        return f"{self._face()}.event.{request}.{kind}"
+
+    def events(self, request: str) -> str:
+        """``dspex.v1.event.<request>.*``: everything one request goes through."""
+        return f"{self._face()}.event.{request}.*"
+
+    def cancel(self, request: str) -> str:
+        """``dspex.v1.cancel.<request>``: stop it."""
+        return f"{self._face()}.cancel.{request}"
+
+    def cancels(self) -> str:
+        """``dspex.v1.cancel.*``: every wish to stop, of this tenant."""
+        return f"{self._face()}.cancel.*"
+
+    def tenant_cancels(self) -> str:
+        """``dspex.v1.tenant.*.cancel.*``: every wish to stop, of all others."""
+        return f"{self._root()}.tenant.*.cancel.*"
+
+    def heartbeat(self, pool: str, worker: str) -> str:
+        """``dspex.v1.heartbeat.<pool>.<worker>``: capacity, every second."""
+        return f"{self._root()}.heartbeat.{pool}.{worker}"
+
+    def heartbeats(self) -> str:
+        """``dspex.v1.heartbeat.*.*``: everybody's capacity."""
+        return f"{self._root()}.heartbeat.*.*"
+
+    def discover(self) -> str:
+        """``dspex.v1.discover``: router to workers, heartbeat now."""
+        return f"{self._root()}.discover"
+
+    def read_call(self, subject: str) -> Address:
+        """Take tenant and operation out of a subject of the ``call`` family.
+
+        Raises:
+            BadRequest: The subject is not of that family.
+        """
+        tokens = self._tokens(subject)
+        tenant = DEFAULT_TENANT
+        if tokens[:1] == ["tenant"]:
+            tenant, tokens = tokens[1], tokens[2:]
+        if tokens[:1] != ["call"]:
+            raise BadRequest(f"{subject!r} is not a call subject.")
+        return Address(token(tenant, "tenant"), ".".join(tokens[1:]))
+
+    def read_cancel(self, subject: str) -> Address:
+        """Take tenant and request id out of a cancel subject."""
+        tokens = self._tokens(subject)
+        tenant = tokens[1] if tokens[0] == "tenant" else DEFAULT_TENANT
+        return Address(tenant, tokens[-1])
+
+    def read_native(self, subject: str) -> str:
+        """Take the operation out of a subject of the ``native`` family."""
+        return ".".join(self._tokens(subject)[1:])
+
+    def _tokens(self, subject: str) -> list[str]:
+        return subject.removeprefix(f"{self._root()}.").split(".")
+
+    def _root(self) -> str:
+        return f"{self.prefix}.{VERSION}"
+
+    def _face(self) -> str:
+        if self.tenant == DEFAULT_TENANT:
+            return self._root()
+        return f"{self._root()}.tenant.{self.tenant}"

@@ -1,0 +1,146 @@
+"""Signatures made ready once and kept: what checking and rendering work from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from dspex.contracts.failures import InvalidSignature
+from dspex.native.parsing import from_spec, parse
+
+if TYPE_CHECKING:
+    from dspex.contracts.signatures import Field, Signature, SignatureSpec
+    from dspex.native.types import TypeExpr
+
+ENTRY_LIMIT = 1024
+"""The most signatures kept."""
+SIZE_LIMIT = 4 * 1024 * 1024
+"""The most bytes of the sources of the signatures kept, together."""
+
+
+class Slot(NamedTuple):
+    """A field and its type.
+
+    Attributes:
+        field: The field.
+        type: Its type.
+    """
+
+    field: Field
+    type: TypeExpr
+
+
+class Compiled(NamedTuple):
+    """A signature made ready.
+
+    Attributes:
+        signature: The signature as it is answered.
+        inputs: Its inputs, in order.
+        outputs: Its outputs, in order.
+        digest: SHA-256 of its meaning, in hexadecimal: equal for two signatures
+            exactly if they have the same instructions and fields.
+    """
+
+    signature: Signature
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    digest: str
+
+
+class SignatureCache:
+    """Compiled signatures by their source, the least recently used leave first.
+
+    Args:
+        entries: The most signatures kept.
+        size: The most bytes of their sources kept, together.
+    """
+
+    def __init__(self, entries: int = ENTRY_LIMIT, size: int = SIZE_LIMIT) -> None:
+        self._entries = entries
+        self._size = size
+        self._used = 0
+        self._found: OrderedDict[bytes, Compiled] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def compile(
+        self, source: str | SignatureSpec, instructions: str | None = None
+    ) -> Compiled:
+        """Make a signature ready, or find it ready.
+
+        Args:
+            source: Its text, or its structured form.
+            instructions: What to do, instead of the signature's own instructions.
+
+        Raises:
+            InvalidSignature: The signature is not sound.
+        """
+        key = _encoded((isinstance(source, str), source, instructions))
+        with self._lock:
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+                return found
+        # Outside of the lock: two threads may do it twice, none has to wait.
+        compiled = _compile(source, instructions)
+        self._keep(key, compiled)
+        return compiled
+
+    def _keep(self, key: bytes, compiled: Compiled) -> None:
+        with self._lock:
+            if key not in self._found:
+                self._used += len(key)
+            self._found[key] = compiled
+            while len(self._found) > self._entries or self._used > self._size:
+                oldest, _ = self._found.popitem(last=False)
+                self._used -= len(oldest)
+
+
+_CACHE = SignatureCache()
+
+
+def compile_signature(
+    source: str | SignatureSpec, instructions: str | None = None
+) -> Compiled:
+    """Make a signature ready, or find it ready in the cache of this process.
+
+    Args:
+        source: Its text, such as ``question -> answer``, or its structured form.
+        instructions: What to do, instead of the signature's own instructions.
+
+    Raises:
+        InvalidSignature: The signature is not sound.
+    """
+    return _CACHE.compile(source, instructions)
+
+
+def _compile(source: str | SignatureSpec, instructions: str | None) -> Compiled:
+    if isinstance(source, str):
+        parsed = parse(source, instructions)
+    else:
+        parsed = from_spec(source, instructions)
+    pairs = zip(parsed.signature.fields, parsed.types, strict=True)
+    slots = [Slot(field, expr) for field, expr in pairs]
+    return Compiled(
+        signature=parsed.signature,
+        inputs=tuple(slot for slot in slots if slot.field.kind == "input"),
+        outputs=tuple(slot for slot in slots if slot.field.kind == "output"),
+        digest=hashlib.sha256(_encoded(parsed.signature)).hexdigest(),
+    )
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        # Not JSON: it writes bytes as if they were text, and NaN as if it were null.
+        return msgspec.msgpack.encode(value, order="deterministic")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidSignature(
+            f"The signature holds a value that cannot be written: {error}",
+            hint="Defaults are JSON values; text is well-formed Unicode.",
+        ) from error

@@ -1,0 +1,68 @@
+"""The native-ops program: the only file of this room that sees the bus."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from dspex.bus.answering import Identity, Outcome, Slots
+from dspex.bus.program import VERSION, Context
+from dspex.bus.responder import Profile, Responder
+from dspex.bus.serving import ServiceInfo
+from dspex.contracts import catalog
+from dspex.contracts.subjects import NATIVE_QUEUE
+from dspex.native.operations import perform
+
+if TYPE_CHECKING:
+    from dspex.bus.events import Events
+    from dspex.contracts.requests import Body
+    from dspex.contracts.subjects import Subjects
+
+_log = logging.getLogger(__name__)
+
+CONCURRENCY = 16
+"""Requests in hand at a time; pure computation, so they run one after another."""
+
+QUEUE = 1024
+"""Requests that wait beyond those."""
+
+GRACE = 10.0
+"""Seconds to finish what is in hand when told to stop."""
+
+
+async def run(operation: str, body: Body, events: Events) -> Outcome:
+    """Do one operation."""
+    return Outcome(outputs=perform(operation, body))
+
+
+def profile(subjects: Subjects) -> Profile:
+    """What a new native-ops process is."""
+    worker = f"native-{uuid4().hex[:12]}"
+    return Profile(
+        info=ServiceInfo(
+            name="dspex-native",
+            version=VERSION,
+            description="Signatures and validation without DSPy.",
+            metadata={"pool": NATIVE_QUEUE, "worker": worker},
+            id=worker,
+        ),
+        identity=Identity(
+            subjects=subjects, pool=NATIVE_QUEUE, worker=worker, implementation="native"
+        ),
+        direct=subjects.native(">"),
+        queue=NATIVE_QUEUE,
+        operation_of=lambda message: subjects.read_native(message.subject),
+        operations=catalog.served_by("native"),
+    )
+
+
+async def main(context: Context) -> None:
+    """Serve until told to stop, then drain."""
+    found = profile(context.configuration.subjects)
+    responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
+    await responder.start()
+    await responder.open()
+    _log.info("native-ops ready", extra={"worker": found.identity.worker})
+    await context.stop.wait()
+    await responder.stop(GRACE)

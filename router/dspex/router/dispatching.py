@@ -1,0 +1,221 @@
+"""One request from its decision to its end.
+
+The handshake: the router sends to a process with its own inbox as reply and the
+client's in a header. The process answers the router at once (accepted or busy),
+the client when it is done, and then the router once more. So a dead process shows
+as "no responders" here, within milliseconds, and answers take no detour.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from dspex.bus import incoming, tracing
+from dspex.bus.core import NoResponders
+from dspex.contracts import catalog, encoding, headers
+from dspex.contracts.envelope import (
+    Accepted,
+    AcceptedWord,
+    BusyWord,
+    Decision,
+    FinishedWord,
+    Words,
+)
+from dspex.contracts.failures import (
+    Cancelled,
+    DeadlineExceeded,
+    NoWorker,
+    Overloaded,
+    WorkerLost,
+)
+from dspex.contracts.subjects import DEFAULT_TENANT
+from dspex.router.choosing import Wanted, choose, read_route
+
+if TYPE_CHECKING:
+    from dspex.bus.core import Bus, Replies
+    from dspex.bus.events import Events
+    from dspex.bus.incoming import Request
+    from dspex.contracts.subjects import Subjects
+    from dspex.router.targets import Target, Targets
+
+HANDSHAKE = 0.25
+"""Seconds without a word after which a process is suspect."""
+
+CHECK = 0.5
+"""Seconds between two looks whether the process of a request still lives."""
+
+GRACE = 0.02
+"""Seconds before the deadline at which the router answers itself: after the
+process, which knows more, and before the client stops waiting."""
+
+
+class Fallen(Exception):  # noqa: N818 - not an error: the next choice is made
+    """A choice fell through before anything had started."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Ticket:
+    """One request in the router's hands.
+
+    Attributes:
+        request: As its headers describe it.
+        events: Where its life is told.
+        received: When it came, by ``time.perf_counter``.
+        cancelled: Its client asked to stop it.
+    """
+
+    def __init__(self, request: Request, events: Events) -> None:
+        self.request = request
+        self.events = events
+        self.received = time.perf_counter()
+        self.cancelled = False
+
+
+class Dispatcher:
+    """Sends requests to the processes chosen for them."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, targets: Targets) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._targets = targets
+        self._random = random.Random()  # noqa: S311 - no secret
+
+    async def dispatch(self, ticket: Ticket, wanted: Wanted) -> None:
+        """Choose, send, follow; choose again while nothing has started.
+
+        Raises:
+            Failure: Nobody took it, or who took it was lost; the client has no answer.
+        """
+        attempt = 0
+        while True:
+            if ticket.cancelled:
+                raise Cancelled("The client asked to stop it.")
+            decision = self._choose(wanted)
+            await ticket.events.emit(Accepted, decision=decision)
+            attempt += 1
+            try:
+                await self._send(ticket, decision, _headers(ticket, decision, attempt))
+            except Fallen as fallen:
+                wanted = replace(
+                    wanted,
+                    tried=wanted.tried | {decision.worker},
+                    why_again=fallen.why,
+                )
+            else:
+                return
+
+    def _choose(self, wanted: Wanted) -> Decision:
+        try:
+            return choose(wanted, list(self._targets.all()), self._random)
+        except NoWorker:
+            if wanted.why_again != "after_busy":
+                raise
+            raise Overloaded(
+                f"All {len(wanted.tried)} workers that could answer are full.",
+                hint="Send it again after a pause, or start more workers.",
+                retry_after_ms=1000,
+            ) from None
+
+    async def _send(
+        self, ticket: Ticket, decision: Decision, sent: dict[str, str]
+    ) -> None:
+        target = self._targets.get(decision.worker)
+        if target is None:
+            raise Fallen("after_no_responders")
+        target.own += 1
+        try:
+            async with await self._bus.replies() as replies:
+                subject = self._subjects.worker_run(decision.worker)
+                replies.target = subject
+                await self._bus.publish(
+                    subject, ticket.request.body, headers=sent, reply=replies.subject
+                )
+                await self._follow(ticket, target, replies)
+        finally:
+            target.own -= 1
+
+    async def _follow(self, ticket: Ticket, target: Target, replies: Replies) -> None:
+        """Wait for the end, watching that there can be one."""
+        worker = target.beat.worker
+        accepted = False
+        while True:
+            left = ticket.request.remaining(incoming.now_ms()) - GRACE
+            if left <= 0:
+                raise _too_late(worker)
+            try:
+                reply = await replies.next(min(left, CHECK if accepted else HANDSHAKE))
+            except NoResponders:
+                self._targets.forget(worker)
+                raise Fallen("after_no_responders") from None
+            except TimeoutError:
+                self._check(worker, target, accepted)
+                continue
+            word = encoding.decode(reply.data, Words)
+            if isinstance(word, FinishedWord):
+                return
+            if isinstance(word, BusyWord):
+                raise Fallen("after_busy")
+            accepted = isinstance(word, AcceptedWord)
+            if ticket.cancelled:
+                await self._cancel(ticket.request)
+
+    async def _cancel(self, request: Request) -> None:
+        # The client's own message may have reached the process before the request.
+        subjects = self._subjects.of(request.tenant)
+        await self._bus.publish(subjects.cancel(request.id))
+
+    def _check(self, worker: str, target: Target, accepted: bool) -> None:
+        if worker not in self._targets:
+            raise WorkerLost(
+                f"Worker {worker!r} stopped before it had answered.",
+                hint="Send it again: another worker will take it.",
+            )
+        # It got the message, or the server had said that nobody listens: it may
+        # still answer, so the request stays with it, and new ones go elsewhere.
+        target.suspect = target.suspect or not accepted
+
+
+def _headers(ticket: Ticket, decision: Decision, attempt: int) -> dict[str, str]:
+    request = ticket.request
+    elapsed = (time.perf_counter() - ticket.received) * 1000
+    sent = {
+        headers.OPERATION: request.operation,
+        headers.REQUEST: request.id,
+        headers.DEADLINE: f"{request.deadline:.0f}",
+        headers.ATTEMPT: str(attempt),
+        headers.REASON: decision.reason,
+        headers.ELAPSED: f"{elapsed:.3f}",
+    }
+    media = "" if request.media == encoding.JSON else request.media
+    tenant = "" if request.tenant == DEFAULT_TENANT else request.tenant
+    optional = {
+        headers.REPLY: request.reply,
+        headers.STREAM: request.stream,
+        headers.CONTENT_TYPE: media,
+        headers.TENANT: tenant,
+    }
+    sent |= {name: value for name, value in optional.items() if value}
+    return tracing.inject(sent)
+
+
+def _too_late(worker: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"Worker {worker!r} had not answered by the deadline.",
+        hint="Send a later Dspex-Deadline, or look at that worker's log.",
+    )
+
+
+def wanted_of(request: Request, body: object) -> Wanted:
+    """What the request needs of who answers it."""
+    return Wanted(
+        operation=catalog.operation(request.operation).name,
+        route=read_route(request.route),
+        lm=getattr(body, "lm", None) or "",
+    )

@@ -1,0 +1,196 @@
+"""The router program: the only file of this room that sees messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import msgspec
+
+from dspex.bus import incoming, logs, tracing
+from dspex.bus.events import Audience, Events
+from dspex.bus.program import VERSION, Context
+from dspex.bus.serving import Endpoint, Service, ServiceInfo
+from dspex.bus.tasks import Tasks
+from dspex.contracts import catalog, encoding
+from dspex.contracts.envelope import Requested, failed
+from dspex.contracts.failures import Cancelled, Failure, internal
+from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.requests import Body, Predict
+from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
+from dspex.native.compiling import compile_signature
+from dspex.native.requiring import require
+from dspex.router.dispatching import Dispatcher, Ticket, wanted_of
+from dspex.router.targets import Targets
+
+if TYPE_CHECKING:
+    from dspex.bus.core import Bus, Message
+    from dspex.bus.incoming import Request
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT = 120.0
+"""Deadline of requests that bring none, seconds."""
+
+LEARNING = 0.3
+"""Seconds a new router waits for workers to answer its ``discover``."""
+
+EXPIRE_EVERY = 0.25
+"""Seconds between two looks for silent workers."""
+
+
+class Router:
+    """Takes requests, decides, dispatches."""
+
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self.targets = Targets()
+        self._bus = bus
+        self._subjects = subjects
+        self._dispatcher = Dispatcher(bus, subjects, self.targets)
+        self._in_hand: dict[tuple[str, str], list[Ticket]] = {}
+        self._heard = asyncio.Event()
+        self._tasks = Tasks()
+        self._service = Service(bus, subjects, _info(subjects), self._endpoints())
+
+    async def start(self) -> None:
+        """Learn who is there, then take requests."""
+        await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
+        await self._bus.publish(self._subjects.discover())
+        try:
+            async with asyncio.timeout(LEARNING):
+                await self._heard.wait()
+        except TimeoutError:
+            _log.info("no worker has answered yet")
+        self._tasks.start(self._expire(), "expire")
+        await self._service.start()
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, follow what is in hand to its end."""
+        await self._service.stop(grace)
+        await self._tasks.cancel()
+
+    async def call(self, message: Message) -> None:
+        """One request, whoever's it is."""
+        address = self._subjects.read_call(message.subject)
+        request = incoming.read(message, address.name, address.tenant, DEFAULT_TIMEOUT)
+        logs.request_id.set(request.id)
+        events = Events(self._bus, self._audience(request))
+        with tracing.span(f"route {request.operation}", request.headers):
+            await self._route(Ticket(request, events))
+
+    async def cancel(self, message: Message) -> None:
+        """Remember that a request shall stop; its process hears the same message."""
+        address = self._subjects.read_cancel(message.subject)
+        for ticket in self._in_hand.get((address.tenant, address.name), ()):
+            ticket.cancelled = True
+
+    async def _route(self, ticket: Ticket) -> None:
+        request, events = ticket.request, ticket.events
+        key = (request.tenant, request.id)
+        self._in_hand.setdefault(key, []).append(ticket)
+        try:
+            body = await self._admit(request, events)
+            await self._dispatcher.dispatch(ticket, wanted_of(request, body))
+        except Failure as failure:
+            await events.finish(failed(request.id, failure))
+        except asyncio.CancelledError:
+            await events.finish(failed(request.id, _stopped()))
+            raise
+        except Exception:  # the caller is told; the details stay in the log
+            _log.exception("request failed")
+            await events.finish(failed(request.id, internal()))
+        finally:
+            self._in_hand[key].remove(ticket)
+            if not self._in_hand[key]:
+                del self._in_hand[key]
+
+    async def _admit(self, request: Request, events: Events) -> Body:
+        """Check the request, so that no worker sees what cannot be answered."""
+        operation = catalog.operation(request.operation)
+        body: Body = encoding.decode(request.body, operation.request, request.media)
+        copy = request.body if request.media == encoding.JSON else encoding.encode(body)
+        await events.emit(
+            Requested,
+            operation=request.operation,
+            tenant=request.tenant,
+            body=msgspec.Raw(copy),
+            deadline=int(request.deadline),
+        )
+        if isinstance(body, Predict):
+            compiled = compile_signature(body.signature, body.instructions)
+            require(compiled, body.inputs, "inputs")
+        return body
+
+    def _audience(self, request: Request) -> Audience:
+        return Audience(
+            subjects=self._subjects.of(request.tenant),
+            request=request.id,
+            reply=request.reply,
+            stream=request.stream,
+            media=request.media,
+        )
+
+    def _hear(self, message: Message) -> None:
+        try:
+            beat = encoding.decode(message.data, Heartbeat)
+        except Failure as failure:
+            _log.warning("heartbeat not read: %s", failure.message)
+            return
+        self.targets.hear(beat, time.monotonic())
+        self._heard.set()
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY)
+            for worker in self.targets.expire(time.monotonic()):
+                _log.warning("worker is silent", extra={"worker": worker})
+
+    def _endpoints(self) -> list[Endpoint]:
+        served = {
+            "call": self._subjects.calls(),
+            "tenant_call": self._subjects.tenant_calls(),
+        }
+        # Every router hears every cancel: any of them may have the request.
+        heard = {
+            "cancel": self._subjects.cancels(),
+            "tenant_cancel": self._subjects.tenant_cancels(),
+        }
+        return [
+            Endpoint(name=name, subject=subject, handler=self.call, queue=ROUTER_QUEUE)
+            for name, subject in served.items()
+        ] + [
+            Endpoint(name=name, subject=subject, handler=self.cancel)
+            for name, subject in heard.items()
+        ]
+
+
+def _stopped() -> Cancelled:
+    return Cancelled(
+        "The router was stopped before the answer was ready.",
+        hint="Send it again: another router will take it.",
+    )
+
+
+def _info(subjects: Subjects) -> ServiceInfo:
+    return ServiceInfo(
+        name="dspex-router",
+        version=VERSION,
+        description="Routes DSPy requests to workers and native-ops.",
+        metadata={
+            "protocol": subjects.call("").removesuffix(".call."),
+            "operations": ",".join(sorted(catalog.OPERATIONS)),
+        },
+        id=uuid4().hex,
+    )
+
+
+async def main(context: Context) -> None:
+    """Serve until told to stop, then drain."""
+    router = Router(context.bus, context.configuration.subjects)
+    await router.start()
+    _log.info("router ready", extra={"workers": len(router.targets)})
+    await context.stop.wait()
+    await router.stop(grace=30.0)

@@ -1,0 +1,91 @@
+"""Who is there and how busy, folded from heartbeats and from what we sent ourselves.
+
+Pure: time comes in as an argument, in seconds of any steady clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dspex.contracts.heartbeats import Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SILENCE = 3.0
+"""Seconds without a heartbeat after which a process counts as lost."""
+
+
+class Target:
+    """One process that answers requests.
+
+    Attributes:
+        beat: Its latest heartbeat.
+        seen: When that came.
+        others: Requests it has from others than this router, as of that heartbeat.
+        own: Requests this router sent and has no end of yet.
+        suspect: It left a dispatch unanswered since its last heartbeat.
+    """
+
+    def __init__(self, beat: Heartbeat, now: float) -> None:
+        self.beat = beat
+        self.seen = now
+        self.own = 0
+        self.suspect = False
+        self.others = beat.in_flight + beat.queued
+
+    @property
+    def load(self) -> float:
+        """``(in flight + queued + 1) / slots``, with what we sent since it spoke."""
+        return (self.others + self.own + 1) / self.beat.concurrency
+
+    def hear(self, beat: Heartbeat, now: float) -> None:
+        """Take a newer heartbeat in."""
+        self.others = max(0, beat.in_flight + beat.queued - self.own)
+        self.beat, self.seen, self.suspect = beat, now, False
+
+
+class Targets:
+    """All processes that answer requests."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Target] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, worker: str) -> bool:
+        return worker in self._known
+
+    def all(self) -> Iterable[Target]:
+        """Every process that has not left."""
+        return self._known.values()
+
+    def get(self, worker: str) -> Target | None:
+        """The process with that incarnation, unless it has left."""
+        return self._known.get(worker)
+
+    def hear(self, beat: Heartbeat, now: float) -> None:
+        """Take a heartbeat in; ``leaving`` is the last one a process sends."""
+        target = self._known.get(beat.worker)
+        if beat.state == "leaving":
+            self._known.pop(beat.worker, None)
+        elif target is None:
+            self._known[beat.worker] = Target(beat, now)
+        elif beat.seq > target.beat.seq:
+            target.hear(beat, now)
+
+    def forget(self, worker: str) -> None:
+        """Drop a process nobody answers for any more."""
+        self._known.pop(worker, None)
+
+    def expire(self, now: float) -> list[str]:
+        """Drop the silent ones and return their names."""
+        silent = [
+            worker
+            for worker, target in self._known.items()
+            if now - target.seen > SILENCE
+        ]
+        for worker in silent:
+            del self._known[worker]
+        return silent

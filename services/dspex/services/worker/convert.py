@@ -1,0 +1,131 @@
+"""Values of the wire to what DSPy takes, and what DSPy gives back to the wire.
+
+``model_dump`` and ``toDict`` will not do: they turn bytes into text and dates into
+whatever they print as. Here 3 stays 3, None stays null, and bytes are tagged.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import enum
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import dspy
+from pydantic import BaseModel, TypeAdapter
+
+from dspex.contracts.failures import OutputInvalid
+from dspex.native.scalars import tagged_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_MARKERS = (
+    "<<CUSTOM-TYPE-START-IDENTIFIER>>",
+    "<<CUSTOM-TYPE-END-IDENTIFIER>>",
+)
+
+
+def neutralised(value: Any) -> Any:
+    """The value without DSPy's internal type markers in any of its texts.
+
+    DSPy cuts a prompt at these markers and reads what stands between them as content
+    of its own making, such as an image to fetch.
+    """
+    if isinstance(value, str):
+        for marker in _MARKERS:
+            if marker in value:
+                value = value.replace(marker, marker.replace("<<", "< <"))
+        return value
+    if isinstance(value, list):
+        return [neutralised(item) for item in value]
+    if isinstance(value, dict):
+        return {neutralised(key): neutralised(item) for key, item in value.items()}
+    return value
+
+
+def to_python(
+    signature: type[dspy.Signature], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Checked values of the wire as the types the signature names.
+
+    Args:
+        signature: The class built from the compiled signature.
+        values: JSON values that fit it; names it does not know stay as they are.
+    """
+    fields = signature.model_fields
+    return {
+        name: _typed(fields[name].annotation, neutralised(value))
+        if name in fields
+        else neutralised(value)
+        for name, value in values.items()
+    }
+
+
+def to_wire(value: Any) -> Any:
+    """A value from DSPy as JSON can say it."""
+    for kind, convert in _CONVERSIONS:
+        if isinstance(value, kind):
+            return convert(value)
+    raise OutputInvalid(
+        f"The program returned a {type(value).__name__}, which has no JSON form.",
+        hint="Declare the output with a type from the signature language.",
+    )
+
+
+def _typed(annotation: Any, value: Any) -> Any:
+    if annotation in (str, int, float, bool, Any):
+        return float(value) if annotation is float and value is not None else value
+    if (raw := tagged_bytes(value)) is not None:
+        return raw
+    return _adapter(annotation).validate_python(value)
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def _bytes(value: bytes) -> dict[str, str]:
+    return {"$t": "bytes", "data": base64.b64encode(value).decode()}
+
+
+def _duration(value: datetime.timedelta) -> Any:
+    return TypeAdapter(datetime.timedelta).dump_python(value, mode="json")
+
+
+def _list(value: Any) -> list[Any]:
+    return [to_wire(item) for item in value]
+
+
+def _dict(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_key(key): to_wire(item) for key, item in value.items()}
+
+
+def _key(value: Any) -> str:
+    plain = to_wire(value)
+    return plain if isinstance(plain, str) else str(plain)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (enum.Enum, lambda value: to_wire(value.value)),
+    ((str, bool, int, float, type(None)), _same),
+    ((bytes, bytearray), _bytes),
+    (
+        (datetime.datetime, datetime.date, datetime.time),
+        lambda value: value.isoformat(),
+    ),
+    (datetime.timedelta, _duration),
+    ((Decimal, UUID), str),
+    (dict, _dict),
+    ((list, tuple), _list),
+    ((set, frozenset), lambda value: sorted(_list(value), key=repr)),
+    (BaseModel, lambda value: _dict(dict(value))),
+)

@@ -1,0 +1,151 @@
+"""From a request's body to DSPy and back: build, run, check."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import dspy
+import msgspec
+
+from dspex.bus.answering import Outcome
+from dspex.contracts.envelope import Usage
+from dspex.contracts.failures import Failure, InvalidInputs, InvalidSignature, nearest
+from dspex.native.compiling import Compiled, compile_signature
+from dspex.native.requiring import require
+from dspex.services.worker.adapters import adapter
+from dspex.services.worker.convert import neutralised, to_python, to_wire
+from dspex.services.worker.failures import to_failure
+from dspex.services.worker.signatures import dspy_signature
+from dspex.services.worker.streaming import run_streaming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.bus.events import Events
+    from dspex.contracts.requests import Body, Predict
+    from dspex.services.worker.lms import LanguageModels
+
+REASONING = "reasoning"
+"""The output that ``chain_of_thought`` writes first."""
+
+KEPT = 256
+"""Modules kept ready, the least recently used leave first."""
+
+
+class Programs:
+    """Runs operations with DSPy.
+
+    Args:
+        lms: The worker's language models.
+        default_lm: Name of the one used by requests that name none.
+    """
+
+    _MODULES: ClassVar[dict[str, Callable[..., dspy.Module]]] = {
+        "predict": dspy.Predict,
+        "chain_of_thought": dspy.ChainOfThought,
+    }
+
+    def __init__(self, lms: LanguageModels, default_lm: str) -> None:
+        self._lms = lms
+        self._default_lm = default_lm
+        self._kept: OrderedDict[tuple[str, str], dspy.Module] = OrderedDict()
+
+    async def run(self, operation: str, body: Body, events: Events) -> Outcome:
+        """Do one operation.
+
+        Raises:
+            Failure: What DSPy or the provider raised, as the contract names it.
+        """
+        try:
+            return await self._run(operation, body, events)  # type: ignore[arg-type]
+        except Failure:
+            raise
+        except Exception as error:
+            raise to_failure(error, secrets=self._lms.secrets) from error
+
+    async def _run(self, operation: str, body: Predict, events: Events) -> Outcome:
+        compiled = compile_signature(body.signature, neutralised(body.instructions))
+        inputs = require(compiled, body.inputs, "inputs")
+        module = self._module(operation, compiled)
+        name = body.lm or self._default_lm
+        call = to_python(dspy_signature(compiled), inputs)
+        if body.demos:
+            call["demos"] = _demos(compiled, body.demos, operation)
+        overrides = msgspec.to_builtins(body.config)
+        given = {key: value for key, value in overrides.items() if value is not None}
+        with dspy.context(
+            lm=self._lms.for_request(name, given),
+            adapter=adapter(body.adapter, self._lms.is_builtin(name)),
+            # Never the process-wide list: it would hold every tenant's inputs.
+            trace=[],
+            track_usage=True,
+        ):
+            if events.streams:
+                prediction = await run_streaming(module, call, events)
+            else:
+                prediction = await module.acall(**call)
+        return Outcome(
+            outputs=_outputs(compiled, prediction, operation),
+            usage=_usage(prediction),
+            lm=self._lms.describe(name),
+        )
+
+    def _module(self, operation: str, compiled: Compiled) -> dspy.Module:
+        """A module ready to call; shared, for a call leaves nothing in it."""
+        key = (operation, compiled.digest)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        names = [slot.field.name for slot in (*compiled.inputs, *compiled.outputs)]
+        if operation == "chain_of_thought" and REASONING in names:
+            raise InvalidSignature(
+                f"chain_of_thought writes an output {REASONING!r} of its own, "
+                "and the signature has a field of that name.",
+                field=REASONING,
+                hint="Rename the field, or use predict.",
+            )
+        module = self._MODULES[operation](dspy_signature(compiled))
+        self._kept[key] = module
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return module
+
+
+def _demos(
+    compiled: Compiled, demos: list[dict[str, Any]], operation: str
+) -> list[dspy.Example]:
+    """Worked examples, with names and values checked against the signature."""
+    known = {slot.field.name for slot in (*compiled.inputs, *compiled.outputs)}
+    if operation == "chain_of_thought":
+        known.add(REASONING)
+    for position, demo in enumerate(demos):
+        for name in demo.keys() - known:
+            raise InvalidInputs(
+                f"demos[{position}] has an unknown field {name!r}. "
+                + nearest(name, known),
+                field=f"demos[{position}].{name}",
+                hint="A demo holds values of the signature's inputs and outputs.",
+            )
+    return [dspy.Example(**neutralised(demo)) for demo in demos]
+
+
+def _outputs(
+    compiled: Compiled, prediction: dspy.Prediction, operation: str
+) -> dict[str, Any]:
+    found = {name: to_wire(value) for name, value in prediction.items()}
+    first: dict[str, Any] = {}
+    if operation == "chain_of_thought":
+        first = {REASONING: found.pop(REASONING, "")}
+    return first | require(compiled, found, "outputs")
+
+
+def _usage(prediction: dspy.Prediction) -> Usage | None:
+    counted = prediction.get_lm_usage() or {}
+    if not counted:
+        return None
+    totals = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    for one in counted.values():
+        for key in totals:
+            totals[key] += one.get(key) or 0
+    return Usage(**totals)

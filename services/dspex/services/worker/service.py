@@ -1,0 +1,146 @@
+"""The worker program: the only file of this package that sees the bus."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import dspy
+from dspy.utils import DummyLM
+
+from dspex.bus.answering import Identity, Slots
+from dspex.bus.program import VERSION, Context
+from dspex.bus.responder import Profile, Responder
+from dspex.bus.serving import ServiceInfo
+from dspex.contracts import catalog, headers
+from dspex.contracts.configuration import ConfigurationError, Pool
+from dspex.native.compiling import compile_signature
+from dspex.services.worker.adapters import adapter
+from dspex.services.worker.gpu import open_nvml
+from dspex.services.worker.lms import Builtin, LanguageModels
+from dspex.services.worker.programs import Programs
+from dspex.services.worker.signatures import dspy_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dspex.bus.core import Message
+    from dspex.contracts.configuration import Configuration
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_OPERATION = "predict"
+"""What a message to a pool's subject asks for when it does not say."""
+
+GRACE = 30.0
+"""Seconds to finish what is in hand when told to stop."""
+
+
+def configure_dspy() -> None:
+    """Set what holds for the whole process; everything else is set per request.
+
+    Caches are off: an answer served from one would tell nobody that it was, and a
+    stream from one has no deltas. Histories are off: they would hold every tenant's
+    prompts.
+    """
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    dspy.configure(disable_history=True, trace=None, warn_on_type_mismatch=False)
+
+
+async def main(context: Context) -> None:
+    """Serve until told to stop, then drain."""
+    name: str = context.arguments.pool
+    pool = _pool(context.configuration, name)
+    lms = _language_models(context.configuration, context.environ, pool)
+    found = _profile(context.configuration, name, pool)
+    programs = Programs(lms, pool.lm)
+    slots = Slots(pool.concurrency, pool.queue)
+    responder = Responder(context, found, slots, programs.run)
+    await responder.start()
+    await warm_up()
+    await responder.open()
+    _log.info("worker ready", extra={"worker": found.identity.worker})
+    await context.stop.wait()
+    await responder.stop(GRACE)
+    await lms.aclose()
+
+
+async def warm_up() -> None:
+    """Run one request on a model that answers at once.
+
+    What DSPy loads on first use is then loaded, and what start-up left behind is no
+    longer looked at by the garbage collector.
+    """
+    compiled = compile_signature("question -> answer")
+    with dspy.context(
+        lm=DummyLM([{"answer": "ready"}]), adapter=adapter("chat"), trace=[]
+    ):
+        await dspy.Predict(dspy_signature(compiled)).acall(question="ready?")
+    gc.collect()
+    gc.freeze()
+
+
+def _pool(configuration: Configuration, name: str) -> Pool:
+    try:
+        return configuration.pools[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"No [pools.{name}] in the configuration. "
+            f"Pools: {', '.join(sorted(configuration.pools))}."
+        ) from None
+
+
+def _language_models(
+    configuration: Configuration, environ: Mapping[str, str], pool: Pool
+) -> LanguageModels:
+    if pool.lm not in configuration.lms:
+        raise ConfigurationError(
+            f"No [lms.{pool.lm}] in the configuration. Set DSPEX_LM to a model such "
+            "as openai/gpt-4o-mini, or run `dspex doctor` to see what there is."
+        )
+    url, key = environ.get("DSPEX_MODEL_URL"), environ.get("DSPEX_MODEL_KEY")
+    return LanguageModels(
+        configuration.lms,
+        environ=environ,
+        builtin=Builtin(url, key) if url and key else None,
+    )
+
+
+def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
+    subjects = configuration.subjects
+    worker = f"{name}-{uuid4().hex[:12]}"
+    return Profile(
+        info=ServiceInfo(
+            name=f"dspex-worker-{name}",
+            version=VERSION,
+            description=f"DSPy programs, pool {name}.",
+            metadata={
+                "pool": name,
+                "worker": worker,
+                "dspy": dspy.__version__,
+                "pid": str(os.getpid()),
+            },
+            id=worker,
+        ),
+        identity=Identity(
+            subjects=subjects,
+            pool=name,
+            worker=worker,
+            implementation="python",
+            request_timeout_s=pool.request_timeout_s,
+            dspy=dspy.__version__,
+        ),
+        direct=subjects.pool_run(name),
+        queue=name,
+        operation_of=_operation_of,
+        operations=catalog.served_by("python"),
+        lms=sorted(configuration.lms),
+        gpus=open_nvml(),
+    )
+
+
+def _operation_of(message: Message) -> str:
+    return message.headers.get(headers.OPERATION, DEFAULT_OPERATION)

@@ -1,0 +1,147 @@
+"""Compiled signatures -> classes of ``dspy.Signature``.
+
+Built from types, never from text: DSPy's own reader of signature text imports any
+module that a client names.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import uuid
+from collections import OrderedDict
+from decimal import Decimal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Union, cast
+
+import dspy
+from msgspec import UNSET
+
+from dspex.native.constraints import given
+from dspex.native.types import (
+    Collection,
+    DictType,
+    LiteralType,
+    Scalar,
+    TupleType,
+    TypeExpr,
+    UnionType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.contracts.signatures import Field
+    from dspex.native.compiling import Compiled
+
+CACHE_LIMIT = 256
+"""The most classes kept; each costs a pydantic model."""
+
+_cache: OrderedDict[str, type[dspy.Signature]] = OrderedDict()
+_lock = Lock()
+
+
+def dspy_signature(compiled: Compiled) -> type[dspy.Signature]:
+    """Return the class of a signature; the same one for the same digest.
+
+    The class is shared: derive from it (``with_instructions``, ``prepend``), as DSPy
+    itself does, and never change it.
+
+    Args:
+        compiled: The signature, read natively.
+    """
+    with _lock:
+        found = _cache.get(compiled.digest)
+        if found is not None:
+            _cache.move_to_end(compiled.digest)
+            return found
+    made = _build(compiled)
+    with _lock:
+        _cache[compiled.digest] = made
+        while len(_cache) > CACHE_LIMIT:
+            _cache.popitem(last=False)
+    return made
+
+
+def annotation(expr: TypeExpr) -> Any:
+    """Return a type as Python annotates it, such as ``list[str]``."""
+    return _ANNOTATIONS[type(expr)](expr)
+
+
+def _build(compiled: Compiled) -> type[dspy.Signature]:
+    slots = (*compiled.inputs, *compiled.outputs)
+    fields = {field.name: (annotation(expr), _field(field)) for field, expr in slots}
+    instructions = compiled.signature.instructions
+    if inspect.cleandoc(instructions) != instructions:
+        # DSPy strips the indentation of a first line again, but not of a second.
+        instructions = "\n" + instructions
+    # Called on the base class itself, DSPy's metaclass makes a class, not an instance.
+    make: Callable[..., type[dspy.Signature]] = cast("Any", dspy.Signature)
+    return make(fields, instructions)
+
+
+def _field(field: Field) -> Any:
+    # A pattern is checked natively: DSPy neither shows nor enforces it, and pydantic
+    # reads another dialect and would refuse some.
+    extras = given(field.constraints)
+    extras.pop("pattern", None)
+    if field.description != f"${{{field.name}}}":
+        extras["desc"] = field.description
+    if field.default is not UNSET:
+        extras["default"] = field.default
+    make = dspy.InputField if field.kind == "input" else dspy.OutputField
+    return make(**extras)
+
+
+def _collection(expr: Collection) -> Any:
+    plain = _GENERICS[expr.kind]
+    return plain if expr.item is None else plain[annotation(expr.item)]
+
+
+def _tuple(expr: TupleType) -> Any:
+    plain = _GENERICS["tuple"]
+    if expr.items is None:
+        return plain
+    parts = tuple(map(annotation, expr.items))
+    return plain[(*parts, ...)] if expr.variadic else plain[parts]
+
+
+def _dict(expr: DictType) -> Any:
+    plain = _GENERICS["dict"]
+    if expr.key is None or expr.value is None:
+        return plain
+    return plain[annotation(expr.key), annotation(expr.value)]
+
+
+_GENERICS: dict[str, Any] = {
+    "list": list,
+    "set": set,
+    "frozenset": frozenset,
+    "tuple": tuple,
+    "dict": dict,
+}
+
+_SCALARS: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "NoneType": type(None),
+    "Any": Any,
+    "bytes": bytes,
+    "date": datetime.date,
+    "datetime": datetime.datetime,
+    "time": datetime.time,
+    "timedelta": datetime.timedelta,
+    "Decimal": Decimal,
+    "UUID": uuid.UUID,
+}
+
+_ANNOTATIONS: dict[type, Callable[[Any], Any]] = {
+    Scalar: lambda expr: _SCALARS[expr.name],
+    Collection: _collection,
+    TupleType: _tuple,
+    DictType: _dict,
+    LiteralType: lambda expr: Literal[expr.values],
+    UnionType: lambda expr: Union[tuple(map(annotation, expr.members))],  # noqa: UP007 - made of values
+}

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dspy
+import pytest
+
+from dspex.contracts.configuration import Lm
+from dspex.services.model.weights import FILE, WeightsError, ensure_weights
+from dspex.services.worker.adapters import adapter
+from dspex.services.worker.lms import Builtin, LanguageModels
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = [pytest.mark.model, pytest.mark.dspy]
+
+KEY = "a-test-key"
+MODELS = Path(os.environ.get("DSPEX_MODELS") or ".dspex/models").absolute()
+EXTRACT = dspy.Signature(
+    "text: str -> name: str, age: int", "Extract the person's name and age."
+)
+
+
+@dataclasses.dataclass
+class Running:
+    """The program, and the line that it printed when it was ready."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, str]
+
+
+def start(models: Path) -> Running:
+    environ = {**os.environ, "DSPEX_MODEL_KEY": KEY, "DSPEX_MODELS": str(models)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dspex.services.model"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environ,
+        text=True,
+    )
+    assert process.stdout is not None
+    return Running(process, json.loads(process.stdout.readline()))
+
+
+def end(running: Running) -> int:
+    """Close the program's standard input and return its exit status."""
+    process = running.process
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        return process.wait(timeout=10)
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    try:
+        return ensure_weights(MODELS, print).parent
+    except WeightsError as error:
+        pytest.skip(f"The weights of the built-in model cannot be fetched: {error}")
+
+
+@pytest.fixture(scope="module")
+def server(weights: Path) -> Iterator[Running]:
+    running = start(weights)
+    yield running
+    end(running)
+
+
+@pytest.fixture
+async def lm(server: Running) -> AsyncIterator[dspy.LM]:
+    configured = {"default": Lm(model="builtin", temperature=0.0, max_tokens=60)}
+    builtin = Builtin(server.ready["url"], KEY)
+    known = LanguageModels(configured, environ={}, builtin=builtin)
+    yield known.build("default")
+    await known.aclose()
+
+
+def test_it_says_when_it_is_ready(server: Running) -> None:
+    """The one line on standard output says where the model is and its name."""
+    assert server.ready["type"] == "ready"
+    assert server.ready["url"].startswith("http://127.0.0.1:")
+    assert server.ready["model"] == "smollm2-135m"
+
+
+def test_it_wants_its_key(server: Running) -> None:
+    """A request without the key is refused."""
+    request = urllib.request.Request(
+        f"{server.ready['url']}/chat/completions", data=b'{"messages": []}'
+    )
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+
+    refused.value.close()
+    assert refused.value.code == 401
+
+
+async def test_it_extracts_into_the_types_of_a_signature(lm: dspy.LM) -> None:
+    """Constrained by the JSON Schema, even a toy finds a name and an age."""
+    with dspy.context(lm=lm, adapter=adapter(None, True)):
+        answer = await dspy.Predict(EXTRACT).acall(text="Anna is 31 years old.")
+
+    assert answer.name.startswith("Anna")
+    assert answer.age == 31
+
+
+async def test_its_streamed_pieces_are_its_answer(lm: dspy.LM) -> None:
+    """Joined, the chunks of a stream are the JSON of the final prediction."""
+    program = dspy.streamify(dspy.Predict(EXTRACT), is_async_program=True)
+    pieces: list[str] = []
+
+    with dspy.context(lm=lm, adapter=adapter(None, True)):
+        async for value in program(text="Bob is 45 years old."):
+            last: Any = value
+            if not isinstance(value, dspy.Prediction):
+                pieces.append(value.choices[0].delta.content or "")
+
+    assert len([piece for piece in pieces if piece]) > 3
+    assert json.loads("".join(pieces)) == last.toDict()
+
+
+def test_it_ends_with_its_standard_input(weights: Path) -> None:
+    """When its parent's end of the pipe closes, it leaves at once and in order."""
+    assert end(start(weights)) == 0
+
+
+def test_it_ends_when_told(weights: Path) -> None:
+    """SIGTERM is an orderly end too."""
+    running = start(weights)
+
+    running.process.terminate()
+
+    assert running.process.wait(timeout=10) == 0
+    end(running)
+
+
+def test_it_refuses_weights_that_are_not_its_own(weights: Path, tmp_path: Path) -> None:
+    """What lies in the cache under the right name is checked before it is loaded."""
+    (tmp_path / FILE).write_bytes(b"GGUF not really")
+    environ = {**os.environ, "DSPEX_MODELS": str(tmp_path), "PIP_NO_INDEX": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dspex.services.model", "--prepare"],
+        env={**environ, "PIP_FIND_LINKS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "damaged" in done.stderr
+    assert not (tmp_path / FILE).exists()

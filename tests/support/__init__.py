@@ -1,0 +1,1 @@
+"""What tests share: a scripted language model, fakes of our own seams."""

@@ -1,0 +1,264 @@
+"""Signature text and the structured form: what is read, what is refused and why."""
+
+import sys
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dspex.contracts.failures import Failure, InvalidSignature
+from dspex.contracts.signatures import (
+    Constraints,
+    FieldSpec,
+    Signature,
+    SignatureSpec,
+)
+from dspex.native.parsing import FIELD_LIMIT, from_spec, infer_prefix, parse
+
+
+def outline(text: str) -> list[tuple[str, str, str]]:
+    fields = parse(text).signature.fields
+    return [(field.name, field.kind, field.type) for field in fields]
+
+
+def spec(*fields: FieldSpec) -> SignatureSpec:
+    return SignatureSpec(fields=[FieldSpec(name="q", kind="input"), *fields])
+
+
+def answer(**more: object) -> SignatureSpec:
+    made = {"name": "a", "kind": "output", **more}
+    return spec(msgspec.convert(made, FieldSpec))
+
+
+def test_fields_have_names_kinds_and_types() -> None:
+    """Every field of the text comes back, in order, str where no type is written."""
+    text = "question, context: list[str] -> answer: int | None"
+
+    assert outline(text) == [
+        ("question", "input", "str"),
+        ("context", "input", "list[str]"),
+        ("answer", "output", "Union[int, NoneType]"),
+    ]
+
+
+def test_an_arrow_in_quotes_is_a_value() -> None:
+    """A Literal may hold an arrow; DSPy would refuse the text."""
+    assert outline("q -> a: Literal['a->b']")[1][2] == "Literal['a->b']"
+
+
+def test_negative_integers_are_values() -> None:
+    """A Literal may hold negative integers; DSPy would refuse the text."""
+    assert outline("q -> a: Literal[-1, 0x10]")[1][2] == "Literal[-1, 16]"
+
+
+@pytest.mark.parametrize("name", ["date", "datetime", "time", "timedelta"])
+def test_dates_need_no_module(name: str) -> None:
+    """The types of datetime may be written with and without their module."""
+    assert outline(f"q -> a: {name}") == outline(f"q -> a: datetime.{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "found 0"),
+        ("question", "found 0"),
+        ("a -> b -> c", "found 2"),
+        ("a => b", "Unexpected '>'"),
+        ("-> a", "no input field"),
+        ("a ->", "no output field"),
+        ("->", "no output field"),
+        ("a, /, b -> c", "found '/'"),
+        ("a, *, b -> c", "found '*'"),
+        ("*args -> c", "found '*'"),
+        ("a, **kw -> c", "found '*'"),
+        ("a: int = 3 -> c", "unexpected '='"),
+        ("a b -> c", "unexpected 'b'"),
+        ("a,, b -> c", "found ','"),
+        (", -> c", "found ','"),
+        ("1a -> c", "found '1a'"),
+        ("q, q -> a", "more than once"),
+        ("q -> a, a", "more than once"),
+        ("q -> q", "both an input and an output"),
+        ("class -> a", "keyword"),
+        ("_q -> a", "underscore"),
+        ("signature -> a", "in DSPy"),
+        ("demos -> a", "in DSPy"),
+        ("q -> schema", "in DSPy"),
+        ("q -> model_dump", "in DSPy"),
+        ("q" * 200 + " -> a", "longer than 128"),
+        ("q # comment -> a", "Unexpected '#'"),
+        ("q -> a: 'open", "quote is opened"),
+        ("q€ -> a", "is not a name"),
+        ("q -> a: 'int'", "expected a type"),
+        ("q -> a: [int]", "expected a type"),
+        ("q -> a: 3", "expected a type"),
+        ("q -> a:", "expected a type, found the end"),
+        ("q -> a: int]", "unexpected ']'"),
+        ("q -> a: int or str", "unexpected 'or'"),
+        ("q -> a: (int", "expected ')'"),
+        ("q -> a: list[int", "expected ']'"),
+        ("q -> a: datetime.", "after the dot"),
+        ("q -> a: None", "None is not a type"),
+        ("q -> a: list[None]", "None is not a type"),
+        ("q -> a: tuple[None]", "None is not a type"),
+        ("q -> a: List", "List needs its types"),
+        ("q -> a: Optional", "Optional needs its types"),
+        ("q -> a: Optional[int, str]", "1 type(s)"),
+        ("q -> a: Union[]", "at least one type"),
+        ("q -> a: dict[str]", "2 type(s)"),
+        ("q -> a: list[int, str]", "1 type(s)"),
+        ("q -> a: int[str]", "no types in brackets"),
+        ("q -> a: tuple[...]", "'...' belongs"),
+        ("q -> a: set[list[int]]", "elements of a set"),
+        ("q -> a: dict[bool, int]", "keys of a dict"),
+        ("q -> a: dict[Literal[1, '1'], int]", "keys of a dict"),
+        ("q -> a: Literal[]", "at least one value"),
+        ("q -> a: Literal[1.5]", "not an integer"),
+        ("q -> a: Literal[99999999999999999999]", "64 bits"),
+        ("q -> a: Literal[-'a']", "expected a number"),
+        ("q -> a: Literal[word]", "not a value of a Literal"),
+        ("q -> a: Literal[[1]]", "expected a value"),
+        ("q -> a: Literal['a' 'b']", "side by side"),
+        (r"q -> a: Literal['\q']", "Unknown escape"),
+        (r"q -> a: Literal['\ud800']", "Unknown escape"),
+        ("q -> a: Literal['\ud800']", "half a character"),
+        ("q -> a: complex", "unknown type 'complex'"),
+        ("q -> a: object", "unknown type 'object'"),
+        ("q -> a: Annotated[int, 3]", "unknown type 'Annotated'"),
+        ("q -> a: integer", "Did you mean"),
+        ("q -> a: dspy.Image", "not supported yet in a string signature"),
+        ("q -> a: list[dspy.History]", "not supported yet in a string signature"),
+        ("q -> a: " + "list[" * 40 + "int" + "]" * 40, "nested deeper"),
+        ("q -> a: " + "(" * 40 + "int" + ")" * 40, "nested deeper"),
+        ("q" * 70_000, "at most 65536"),
+        (", ".join(f"f{i}" for i in range(FIELD_LIMIT)) + " -> a", "at most 256"),
+    ],
+)
+def test_unsound_text_is_refused_with_the_reason(text: str, says: str) -> None:
+    """What DSPy would refuse, drop, mangle or import is refused, and it says why."""
+    with pytest.raises(InvalidSignature) as caught:
+        parse(text)
+
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["os.system", "this", "antigravity", "subprocess.Popen", "pathlib.Path"]
+)
+def test_no_type_is_ever_imported(name: str) -> None:
+    """A module named as a type is refused like any unknown name, and not loaded."""
+    before = set(sys.modules)
+
+    with pytest.raises(InvalidSignature, match="unknown type") as caught:
+        parse(f"q -> a: {name}")
+    assert set(sys.modules) == before
+    assert name in caught.value.message
+    assert caught.value.field == "a"
+
+
+@given(st.text(alphabet="ab:,->[]()|.'\"\\ 1-*=/\nLiteralintsrdcNoue", max_size=60))
+def test_random_marks_are_read_or_refused(text: str) -> None:
+    """No text makes the reader fail in any way but the typed one."""
+    try:
+        parsed = parse(text)
+    except Failure as failure:
+        assert failure.message
+    else:
+        assert parsed.signature.fields
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_random_text_is_read_or_refused(name: str, annotation: str) -> None:
+    """No name and no type makes either reader fail but in the typed way."""
+    field = FieldSpec(name=name, kind="output", type=annotation)
+    for read in (lambda: parse(f"q -> {name}: {annotation}"), lambda: from_spec(spec(field))):
+        try:
+            read()
+        except Failure as failure:
+            assert failure.code == "invalid_signature"
+
+
+def test_an_answer_can_be_sent_back() -> None:
+    """The structured reply, as JSON, is read to the same signature again."""
+    limits = Constraints(ge=0, le=1)
+    source = answer(type="float", default=0.5, constraints=limits)
+    first = from_spec(source, "Be exact.").signature
+
+    again = msgspec.json.decode(msgspec.json.encode(first), type=SignatureSpec)
+    assert from_spec(again).signature == first
+    assert isinstance(first, Signature)
+
+
+def test_the_structured_form_is_ordered_inputs_first() -> None:
+    """Inputs come before outputs however they are listed, as in DSPy's prompts."""
+    source = SignatureSpec(
+        fields=[FieldSpec(name="a", kind="output"), FieldSpec(name="q", kind="input")]
+    )
+
+    assert [f.name for f in from_spec(source).signature.fields] == ["q", "a"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"name": "a b"}, "not an identifier"),
+        ({"name": "\ufb01eld"}, "NFKC"),
+        ({"type": "int, b"}, "after the type"),
+        ({"type": "x" * 70_000}, "together"),
+        ({"description": "x" * 20_000}, "at most 16384"),
+        ({"schema": {"type": "null"}}, "schema does not agree"),
+        ({"prefix": "Reply:"}, "prefix does not agree"),
+        ({"default": 3}, "default is 3 (number); allowed: str"),
+        ({"type": "int", "default": 3, "constraints": {"ge": 4}}, "at least 4"),
+        ({"type": "int", "constraints": {"min_length": 1}}, "min_length does not apply"),
+        ({"type": "bool", "constraints": {"ge": 1}}, "ge does not apply to bool"),
+        ({"type": "int | str", "constraints": {"ge": 1}}, "ge does not apply to str"),
+        ({"type": "None | NoneType", "constraints": {"ge": 1}}, "does not apply"),
+        ({"type": "tuple[int, int]", "constraints": {"max_length": 1}}, "not apply"),
+        ({"constraints": {"min_length": -1}}, "must not be negative"),
+        ({"type": "int", "constraints": {"multiple_of": 0}}, "greater than 0"),
+        ({"type": "float", "constraints": {"gt": 1, "le": 1}}, "no value satisfies"),
+        ({"constraints": {"min_length": 2, "max_length": 1}}, "no value satisfies"),
+        ({"constraints": {"pattern": "(a"}}, "a group is not closed"),
+        ({"constraints": {"pattern": "(?=a)"}}, "look-around"),
+    ],
+)
+def test_unsound_fields_are_refused(more: dict[str, object], says: str) -> None:
+    """A field of the structured form that contradicts itself is refused."""
+    with pytest.raises(InvalidSignature) as caught:
+        from_spec(answer(**more))
+
+    assert says in caught.value.message
+
+
+def test_constraints_are_part_of_the_schema() -> None:
+    """The JSON Schema holds the constraints, in a union for all but null."""
+    limits = {"min_length": 1, "pattern": "^a"}
+    schema = from_spec(answer(type="str | None", constraints=limits)).signature
+
+    assert schema.fields[1].schema == {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "pattern": "^a"},
+            {"type": "null"},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("given_text", "kept"),
+    [
+        (None, "Given the fields `q`, produce the fields `a`."),
+        ("", "Given the fields `q`, produce the fields `a`."),
+        (" \n ", "Given the fields `q`, produce the fields `a`."),
+        ("\n  Be brief.\n    Be kind.\n", "Be brief.\n  Be kind."),
+    ],
+)
+def test_instructions_are_given_or_made(given_text: str | None, kept: str) -> None:
+    """Instructions lose their indentation; without any they name the fields."""
+    assert parse("q -> a", given_text).signature.instructions == kept
+
+
+def test_prefixes_are_readable_names() -> None:
+    """A prefix splits a name into words and keeps capitals."""
+    assert infer_prefix("rawHTML_text2speech") == "Raw HTML Text 2 Speech"

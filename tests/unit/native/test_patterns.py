@@ -1,0 +1,87 @@
+"""Patterns: the same answers as ``re``, in linear time."""
+
+import re
+import time
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dspex.native.patterns import PatternError, TooLong, pattern
+
+CASES = [
+    ("abc", ["abc", "xabcx", "ab", ""]),
+    ("^a+$", ["a", "aaa", "", "ab", "ba"]),
+    ("^(ab|cd)*$", ["", "abcd", "abc"]),
+    ("^a{2,3}b?$", ["a", "aa", "aaab", "aaaa"]),
+    ("^a{2}$|^b{2,}$", ["aa", "b", "bbbb"]),
+    (r"^[a-z0-9_]+(-[a-z]+)*$", ["a-b-c", "a-", "9", "A"]),
+    (r"^[^\s@]+@\w+\.\w{2,}$", ["a@b.cd", "a b@c.de", "a@b.c"]),
+    (r"\bcat\b", ["a cat", "concat", "cat"]),
+    (r"\Bcat", ["a cat", "concat"]),
+    (r"^\d{4}-\d\d$", ["2024-05", "2024-5"]),
+    (r"^[\]\-\\]+$", ["]-\\", "a"]),
+    (r"^[]a]+$", ["]a", "b"]),
+    (r"^.$", ["a", "\n", ""]),
+    (r"^\x41\u0042\t$", ["AB\t", "AB"]),
+    (r"^(?:a|b|)c$", ["ac", "c", "cc"]),
+    (r"^(a*)*$", ["aaa", "b", ""]),
+    (r"^\S\W\D$", ["a-b", "a 1"]),
+    (r"a*?b", ["aab", "a"]),
+    (r"^[a\-z]$", ["-", "b"]),
+    (r"[+-]", ["-", "a"]),
+]
+
+
+@pytest.mark.parametrize(("text", "subjects"), CASES)
+def test_searches_like_re(text: str, subjects: list[str]) -> None:
+    """A pattern is found where the re module finds it."""
+    for subject in subjects:
+        assert pattern(text).search(subject) == bool(re.search(text, subject)), subject
+
+
+@given(st.from_regex(r"\A[ab]{0,6}\Z"), st.sampled_from(["(a|b)*a", "^(a|ab)(b|)a?$"]))
+def test_alternatives_are_all_followed(subject: str, text: str) -> None:
+    """Overlapping alternatives are found as re finds them."""
+    assert pattern(text).search(subject) == bool(re.search(text, subject))
+
+
+def test_no_pattern_explodes() -> None:
+    """What keeps re busy for hours is answered at once."""
+    started = time.monotonic()
+
+    assert not pattern("^(a+)+$").search("a" * 2000 + "b")
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(", ")", "(a", "[a", "[z-a]", "a**", "*a", "a{2", "{2}", "a{3,2}", "a{2000}",
+        "a++", r"\1", r"(?P<n>a)", "(?=a)", "(?i)a", "\\", r"\q", r"\xg1", "a" * 300,
+        "((a{100}){100}){100}", "(((){999}){999}){999}", "(" * 40 + ")" * 40, r"[a-\d]",
+    ],
+)  # fmt: skip
+def test_unsafe_patterns_are_refused(text: str) -> None:
+    """Patterns that are wrong, too large or not linear are refused."""
+    with pytest.raises(PatternError):
+        pattern(text)
+
+
+def test_too_much_work_is_refused() -> None:
+    """A text too long for its pattern is not searched at all."""
+    with pytest.raises(TooLong):
+        pattern("(ab?){100}").search("a" * 100_000)
+
+
+@given(st.text(alphabet="ab()[]{}|*+?^$\\.,1-dwb:", max_size=20))
+def test_random_patterns_are_taken_or_refused(text: str) -> None:
+    """No text makes the reader fail in any way but its own, and none is misread."""
+    try:
+        found = pattern(text).search("ab1")
+    except PatternError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of re, about '[['
+        assert found == bool(re.search(text, "ab1"))
