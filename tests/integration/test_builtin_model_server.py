@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.model, pytest.mark.dspy]
 
 KEY = "a-test-key"
 MODELS = Path(os.environ.get("DSPEX_MODELS") or ".dspex/models").absolute()
-EXTRACT = dspy.Signature(
+EXTRACT = dspy.make_signature(
     "text: str -> name: str, age: int", "Extract the person's name and age."
 )
 
@@ -119,17 +119,19 @@ async def test_it_extracts_into_the_types_of_a_signature(lm: dspy.LM) -> None:
 
 async def test_its_streamed_pieces_are_its_answer(lm: dspy.LM) -> None:
     """Joined, the chunks of a stream are the JSON of the final prediction."""
-    program = dspy.streamify(dspy.Predict(EXTRACT), is_async_program=True)
+    program: Any = dspy.streamify(dspy.Predict(EXTRACT), is_async_program=True)
+    answer: dict[str, Any] = {}
     pieces: list[str] = []
 
     with dspy.context(lm=lm, adapter=adapter(None, True)):
         async for value in program(text="Bob is 45 years old."):
-            last: Any = value
-            if not isinstance(value, dspy.Prediction):
+            if isinstance(value, dspy.Prediction):
+                answer = value.toDict()
+            else:
                 pieces.append(value.choices[0].delta.content or "")
 
     assert len([piece for piece in pieces if piece]) > 3
-    assert json.loads("".join(pieces)) == last.toDict()
+    assert json.loads("".join(pieces)) == answer
 
 
 def test_it_ends_with_its_standard_input(weights: Path) -> None:
@@ -143,8 +145,7 @@ def test_it_ends_when_told(weights: Path) -> None:
 
     running.process.terminate()
 
-    assert running.process.wait(timeout=10) == 0
-    end(running)
+    assert end(running) == 0
 
 
 def test_it_refuses_weights_that_are_not_its_own(weights: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class ScriptedModel:
         self.latency = latency
         self.chunk = chunk
         self.chunk_delay = chunk_delay
+        self._timing = (latency, chunk, chunk_delay)
         self.requests: collections.deque[Received] = collections.deque(maxlen=10_000)
         self.active = 0
         self.most_active = 0
@@ -110,6 +111,16 @@ class ScriptedModel:
     def url(self) -> str:
         """What to give as `api_base`."""
         return f"http://127.0.0.1:{self._port}/v1"
+
+    def reset(self) -> None:
+        """Forget what came in and what was asked of it; answer by the prompt again."""
+        self.let_chunks_flow()
+        self.latency, self.chunk, self.chunk_delay = self._timing
+        self.requests.clear()
+        self.most_active = self.active
+        self._count = 0
+        self._default = Behaviour()
+        self._next.clear()
 
     def reply_with(self, answer: str | Answer, *, times: int | None = None) -> None:
         """Answer with this text: the next so many times, or from now on."""

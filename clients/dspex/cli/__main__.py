@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -75,9 +76,24 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ``name=value`` may stand before and after options."""
+    command = parser()
+    given, rest = command.parse_known_args(arguments)
+    # argparse ends a list of arguments at the first option.
+    misplaced = [one for one in rest if one.startswith("-") or "=" not in one]
+    if rest and (given.command != "call" or misplaced):
+        command.error(f"unrecognized arguments: {' '.join(misplaced or rest)}")
+    if given.command == "call":
+        given.values += rest
+    return given
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    given = parser().parse_args(arguments)
+    given = parse(arguments)
+    # What the bus logs while it tries is for programs; here the outcome is told.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         return _COMMANDS[given.command](given)
     except ConfigurationError as error:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex import client as library
 from dspex.bus import settings
 from dspex.cli import home, values
 from dspex.cli.console import console
+from dspex.client import connect
+from dspex.client.client import Ask
 from dspex.contracts import catalog, envelope
 from dspex.contracts.failures import Failure
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from dspex.cli.console import Console
-    from dspex.client import Client
+    from dspex.contracts.configuration import Configuration
 
 _OPTIONS = ("instructions", "lm", "adapter")
 
@@ -33,10 +34,9 @@ def main(arguments: argparse.Namespace) -> int:
     out = console(environ)
     try:
         catalog.operation(arguments.operation)
-        body = build(arguments)
-        configuration = settings.load(arguments.config, environ)
-        url = home.find_url(arguments.url, environ, configuration, Path())
-        asyncio.run(_ask(url, arguments, body, out))
+        found = settings.load(arguments.config, environ)
+        url = home.find_url(arguments.url, environ, found, Path())
+        asyncio.run(_ask(found, url, arguments, out))
     except Failure as failure:
         report(failure, as_json=arguments.json)
         return 1
@@ -82,45 +82,73 @@ def _fields(operation: str) -> set[str]:
 
 
 async def _ask(
-    url: str, arguments: argparse.Namespace, body: dict[str, Any], out: Console
+    found: Configuration, url: str, arguments: argparse.Namespace, out: Console
 ) -> None:
-    async with library.connect(url) as client:
+    operation, body = arguments.operation, build(arguments)
+    ask = Ask(timeout=arguments.timeout)
+    credentials = found.nats.credentials
+    async with connect(url, prefix=found.prefix, credentials=credentials) as client:
         if arguments.stream:
-            await _stream(client, arguments, body, out)
+            stream = Shown(out, as_json=arguments.json)
+            async for event in client.stream(operation, body, ask=ask):
+                stream.take(event)
             return
-        done = await client.call(arguments.operation, body, timeout=arguments.timeout)
+        answer = await client.call(operation, body, ask=ask)
+    done = envelope.Done(
+        request=answer.request, outputs=answer.outputs, metadata=answer.metadata
+    )
     if arguments.json:
         out.line(msgspec.json.encode(done).decode())
-        return
+    else:
+        print_done(done, out)
+
+
+class Shown:
+    """A stream as it is printed: field by field, each text as it grows.
+
+    Args:
+        out: Where to.
+        as_json: Print every event as a line of JSON instead.
+    """
+
+    def __init__(self, out: Console, *, as_json: bool = False) -> None:
+        self._out = out
+        self._as_json = as_json
+        self._at: tuple[int, str] | None = None
+
+    def take(self, event: envelope.Event) -> None:
+        """Print what ``event`` adds."""
+        if self._as_json:
+            self._out.line(msgspec.json.encode(event).decode())
+        elif isinstance(event, envelope.Delta):
+            self._grow(event)
+        elif isinstance(event, envelope.DoneEvent):
+            self._finish(event)
+
+    def _grow(self, delta: envelope.Delta) -> None:
+        at = (delta.attempt, delta.field)
+        if at != self._at:
+            if self._at is not None:
+                self._out.line()
+            if self._at is not None and self._at[0] != delta.attempt:
+                self._out.line(self._out.dim("(a new attempt: starting over)"))
+            self._out.part(f"{delta.field}: ")
+        self._at = at
+        self._out.part(delta.text)
+
+    def _finish(self, event: envelope.DoneEvent) -> None:
+        if self._at is None:  # nothing came in parts, so nothing has been shown
+            print_done(event, self._out)
+            return
+        self._out.line()
+        self._out.line(self._out.dim(answered(event.metadata)))
+
+
+def print_done(done: envelope.Done | envelope.DoneEvent, out: Console) -> None:
+    """Print outputs, then who answered."""
     for line in shown(done.outputs):
         out.line(line)
     out.line(out.dim(answered(done.metadata)))
-
-
-async def _stream(
-    client: Client, arguments: argparse.Namespace, body: dict[str, Any], out: Console
-) -> None:
-    field = ""
-    events = client.stream(arguments.operation, body, timeout=arguments.timeout)
-    async for event in events:
-        if arguments.json:
-            out.line(msgspec.json.encode(event).decode())
-        elif isinstance(event, envelope.Delta):
-            if event.field != field:
-                out.part(f"{chr(10) if field else ''}{event.field}: ")
-                field = event.field
-            out.part(event.text)
-        elif isinstance(event, envelope.DoneEvent):
-            _finish(event, field, out)
-
-
-def _finish(event: envelope.DoneEvent, field: str, out: Console) -> None:
-    if field:
-        out.line()
-    else:  # nothing came in parts, so nothing has been shown
-        for line in shown(event.outputs):
-            out.line(line)
-    out.line(out.dim(answered(event.metadata)))
 
 
 def shown(outputs: dict[str, Any]) -> list[str]:

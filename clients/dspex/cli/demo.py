@@ -23,7 +23,7 @@ from dspex.cli import home, lm
 from dspex.cli.console import console
 from dspex.cli.plan import Plan
 from dspex.cli.questions import QUESTIONS, TIMEOUT_SECONDS, Question
-from dspex.cli.stack import Folders, Stack, StackFailed
+from dspex.cli.stack import Settings, Stack, StackFailed
 from dspex.cli.up import stopping
 from dspex.contracts.configuration import Nats
 from dspex.contracts.failures import Failure
@@ -64,9 +64,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _run(plan: Plan, out: Console) -> int:
     status = INTERRUPTED
-    folders = Folders(home=Path(), logs=home.FOLDER / "logs" / "demo")
+    kept = Settings(home=Path(), logs=home.FOLDER / "logs" / "demo")
     out.step(f"language model: {plan.choice.why}")
-    stack = Stack(plan, folders, out.step)
+    stack = Stack(plan, kept, out.step)
     with stopping(stack):
         async with stack:
             status = await _ask_all(stack.url, plan, out)

@@ -119,14 +119,14 @@ def find(configuration: Configuration, environ: Mapping[str, str]) -> Choice:
     )
 
 
-def probe_ollama() -> str | None:
-    """The first model of the Ollama on this machine."""
-    return _first(_read(f"{OLLAMA}/api/tags"), "models", "name")
+def probe_ollama(address: str = OLLAMA) -> str | None:
+    """The first model of the Ollama at ``address``."""
+    return _first(_read(f"{address}/api/tags"), "models", "name")
 
 
-def probe_llama_server() -> str | None:
-    """The model of the llama-server on this machine."""
-    return _first(_read(f"{LLAMA_SERVER}/v1/models"), "data", "id")
+def probe_llama_server(address: str = LLAMA_SERVER) -> str | None:
+    """The model of the llama-server at ``address``."""
+    return _first(_read(f"{address}/v1/models"), "data", "id")
 
 
 def _first(found: Any, key: str, name: str) -> str | None:

@@ -85,7 +85,7 @@ class Child:
             piped: Its output comes to us first, for ``announced`` and ``pump``;
                 otherwise it goes to the log without passing here.
         """
-        self._close_pipe()
+        self.release()
         with self._open_log() as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.program.argv,
@@ -148,7 +148,12 @@ class Child:
             except TimeoutError:
                 self.kill()
                 await self._process.wait()
-        self._close_pipe()
+        self.release()
+
+    def release(self) -> None:
+        """Close the pipe that says we are there."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def kill(self) -> None:
         """End it and what it started, at once."""
@@ -176,10 +181,6 @@ class Child:
         tail = self.tail()
         shown = f" The end of {self.log}:\n{tail}" if tail else f" {self.log} is empty."
         return f"{self.program.name} {how}.{shown}"
-
-    def _close_pipe(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
 
     async def _line(self) -> bytes:
         output = self._process.stdout if self._process else None

@@ -61,7 +61,7 @@ QUESTIONS = (
         title="Two-way sentiment",
         operation="predict",
         body={
-            "signature": "text -> sentiment: Literal['positive', 'negative']",
+            "signature": 'text -> sentiment: Literal["positive", "negative"]',
             "inputs": {"text": "I loved this film, every minute of it."},
         },
     ),

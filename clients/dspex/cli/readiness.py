@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dspex.bus.core import Bus, Message
     from dspex.contracts.subjects import Subjects
 
-    News = asyncio.Queue[Child | Heartbeat]
-    """What happens to a stack: children that ended, heartbeats that came."""
+News = asyncio.Queue[Child | Heartbeat]
+"""What happens to a stack: children that ended, heartbeats that came."""
 
 ROUTER = "router"
 

@@ -125,9 +125,10 @@ def guard(pid: int) -> tuple[str, ...]:
 
     The server knows nothing of the process that started it. This shell does: it
     reads the pipe which that process holds, and the system closes the pipe even
-    when that process was killed.
+    when that process was killed. The programs, which watch such a pipe too, get a
+    moment to finish over the server before it goes.
     """
-    return ("/bin/sh", "-c", 'read _; kill -TERM "$1"', "sh", str(pid))
+    return ("/bin/sh", "-c", 'read _; sleep 2; kill -TERM "$1"', "sh", str(pid))
 
 
 def _quoted(text: str) -> str:

@@ -34,14 +34,8 @@ if TYPE_CHECKING:
     from dspex.cli.plan import Plan
     from dspex.cli.readiness import News
 
-READY_SECONDS = 120.0
-"""Longest wait until everything answers."""
-
 MODEL_SECONDS = 900.0
 """Longest wait for the built-in model: the first time its weights are fetched."""
-
-GRACE_SECONDS = 15.0
-"""What router, native-ops and workers get to finish the requests they hold."""
 
 _MODEL_READY = re.compile(r'^\{.*"type"\s*:\s*"ready"')
 
@@ -50,16 +44,21 @@ class StackFailed(Exception):
     """The stack cannot start or cannot stay up; the message says which part."""
 
 
-class Folders(Struct, frozen=True, kw_only=True):
-    """Where a stack keeps its files.
+class Settings(Struct, frozen=True, kw_only=True):
+    """Where a stack keeps its files, and how long it waits.
 
     Attributes:
         home: What a relative store lies in.
         logs: The children's output, a file each.
+        ready_s: Longest wait until everything answers, seconds.
+        grace_s: What router, native-ops and workers get to finish the requests
+            they hold, seconds.
     """
 
     home: Path
     logs: Path
+    ready_s: float = 120.0
+    grace_s: float = 15.0
 
 
 class Stack:
@@ -69,17 +68,17 @@ class Stack:
 
     Args:
         plan: What to run.
-        folders: Where its files go.
+        settings: Where its files go.
         say: Called with a line of progress now and then.
     """
 
     def __init__(
-        self, plan: Plan, folders: Folders, say: Callable[[str], None]
+        self, plan: Plan, settings: Settings, say: Callable[[str], None]
     ) -> None:
         self.url = plan.configuration.nats.url or ""
         self.server: EmbeddedServer | None = None
         self._plan = plan
-        self._folders = folders
+        self._settings = settings
         self._say = say
         self._children: list[Child] = []
         self._model: Child | None = None
@@ -128,10 +127,11 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop everything: those that answer requests first, the server last."""
+        grace = self._settings.grace_s
         await self._watching.cancel()
-        await asyncio.gather(*(one.stop(GRACE_SECONDS) for one in self._children))
+        await asyncio.gather(*(one.stop(grace) for one in self._children))
         if self._model is not None:
-            await self._model.stop(GRACE_SECONDS)
+            await self._model.stop(grace)
         if self.server is not None:
             await self.server.stop()
         await self._pumps.join(1)
@@ -146,7 +146,7 @@ class Stack:
         return {one.program.name: one.pid for one in self._all() if one.running}
 
     async def _start(self) -> None:
-        _clear(self._folders.logs)
+        _clear(self._settings.logs)
         if not self.url:
             await self._start_server()
         for program in self._plan.services(self.url):
@@ -159,8 +159,8 @@ class Stack:
         await self._until_ready()
 
     async def _start_server(self) -> None:
-        wanted = server.settings(self._plan.configuration.nats, self._folders.home)
-        self.server = EmbeddedServer(wanted, self._folders.logs)
+        wanted = server.settings(self._plan.configuration.nats, self._settings.home)
+        self.server = EmbeddedServer(wanted, self._settings.logs)
         await self.server.start()
         self.url = self.server.url
         self._say(f"nats-server: ready on {self.url}")
@@ -207,7 +207,7 @@ class Stack:
         subjects = self._plan.configuration.subjects
         waiting = Waiting(bus, subjects, self._news, self._say)
         try:
-            async with asyncio.timeout(READY_SECONDS):
+            async with asyncio.timeout(self._settings.ready_s):
                 await waiting.until_ready(readiness)
         except TimeoutError:
             raise StackFailed(self._describe(readiness.missing())) from None
@@ -221,7 +221,8 @@ class Stack:
             if one.program.name in missing
         ]
         parts = ", ".join(missing)
-        return "\n".join([f"Not ready after {READY_SECONDS:g} s: {parts}.", *tails])
+        waited = f"{self._settings.ready_s:g} s"
+        return "\n".join([f"Not ready after {waited}: {parts}.", *tails])
 
     async def _launch(self, program: Program) -> None:
         child = self._child(program)
@@ -256,7 +257,7 @@ class Stack:
         await self._news.put(child)
 
     def _child(self, program: Program) -> Child:
-        return Child(program, self._folders.logs / f"{program.name}.log")
+        return Child(program, self._settings.logs / f"{program.name}.log")
 
     def _all(self) -> list[Child]:
         model = [self._model] if self._model else []

@@ -14,7 +14,7 @@ from dspex.bus import settings
 from dspex.cli import home, lm
 from dspex.cli.console import console
 from dspex.cli.plan import Plan
-from dspex.cli.stack import Folders, Stack, StackFailed
+from dspex.cli.stack import Settings, Stack, StackFailed
 
 if TYPE_CHECKING:
     import argparse
@@ -84,9 +84,9 @@ def stopping(stack: Stack) -> Iterator[None]:
 
 async def _serve(plan: Plan, out: Console) -> int:
     folder = Path()
-    folders = Folders(home=folder, logs=folder / home.FOLDER / "logs")
+    kept = Settings(home=folder, logs=folder / home.FOLDER / "logs")
     out.step(f"language model: {plan.choice.why}")
-    stack = Stack(plan, folders, out.step)
+    stack = Stack(plan, kept, out.step)
     with stopping(stack):
         try:
             async with stack:

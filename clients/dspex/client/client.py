@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
@@ -14,11 +13,10 @@ from msgspec import Struct
 from dspex.bus import connection, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
-from dspex.contracts import catalog, encoding, headers
+from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
     Done,
-    DoneEvent,
     Event,
     FailedEvent,
     Metadata,
@@ -27,6 +25,9 @@ from dspex.contracts.envelope import (
 )
 from dspex.contracts.failures import DeadlineExceeded, NoWorker
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds until a request's deadline."""

@@ -232,7 +232,7 @@ class Answerer:
             return self._failed(
                 attempt, ResourceMemory("The process ran out of its memory limit.")
             )
-        except Exception:  # the caller is told; the details stay in the log
+        except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
             return self._failed(attempt, internal())
         return Done(

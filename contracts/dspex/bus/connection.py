@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +22,8 @@ from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
 from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as NatsSubscription
     from nats.js import JetStreamContext
@@ -152,6 +153,7 @@ class NatsBus(Bus):
         headers: Mapping[str, str] | None = None,
         reply: str = "",
     ) -> None:
+        """As ``Bus.publish``."""
         try:
             await self._client.publish(
                 subject, data, reply, headers=dict(headers) if headers else None
@@ -170,6 +172,8 @@ class NatsBus(Bus):
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = ""
     ) -> Subscription:
+        """As ``Bus.subscribe``."""
+
         async def deliver(message: Msg) -> None:
             handler(
                 Message(message.subject, message.data, message.reply, message.headers)
@@ -182,12 +186,14 @@ class NatsBus(Bus):
         )
 
     async def flush(self, timeout: float = 5.0) -> None:
+        """As ``Bus.flush``."""
         try:
-            await self._client.flush(timeout)
+            await self._client.flush(timeout)  # type: ignore[arg-type]
         except (TimeoutError, nats.errors.Error) as error:
             raise BusUnavailable(f"The server does not answer: {error!r}.") from None
 
     async def close(self) -> None:
+        """As ``Bus.close``."""
         self._closing = True
         if self._client.is_connected:
             try:
@@ -198,6 +204,7 @@ class NatsBus(Bus):
 
     @property
     def max_payload(self) -> int:
+        """As ``Bus.max_payload``."""
         return self._client.max_payload
 
     @property

@@ -55,6 +55,7 @@ class Message:
 
     @property
     def headers(self) -> Headers:
+        """Its headers; read when first asked for."""
         if self._headers is None:
             self._headers = Headers(self._raw) if self._raw else NO_HEADERS
         return self._headers
@@ -78,7 +79,7 @@ class Message:
 Handler = Callable[[Message], None]
 
 
-class NoResponders(Exception):  # noqa: N818 - NATS calls it that
+class NoResponders(Exception):
     """Nobody subscribes to the subject a request went to."""
 
 

@@ -183,7 +183,7 @@ async def refuse(
 
 
 def _headers(said: Any, media: str) -> dict[str, str] | None:
-    """Headers of a reply or event: its encoding, and by what NATS tools know failures."""
+    """Headers by which readers know the encoding, and NATS tools a failure."""
     found = {} if media == encoding.JSON else {headers.CONTENT_TYPE: media}
     if isinstance(said, Failed | FailedEvent):
         leaf = BY_CODE.get(said.code, Internal)

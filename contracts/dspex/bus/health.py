@@ -12,20 +12,20 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from dspex.bus.core import Message
 from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
-from dspex.contracts.heartbeats import Heartbeat
-from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
-    from dspex.bus.core import Bus
+    from collections.abc import Awaitable, Callable
+
+    from dspex.bus.core import Bus, Message
+    from dspex.contracts.heartbeats import Heartbeat
+    from dspex.contracts.subjects import Subjects
 
 _log = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ class Heart:
             _log.warning("heartbeat not sent: %s", failure.message)
 
     async def _rest(self) -> None:
-        assert self._wake is not None  # noqa: S101 - set before the first rest
-        pause = INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        assert self._wake is not None
+        pause = INTERVAL * random.uniform(0.9, 1.1)
         try:
             async with asyncio.timeout(pause):
                 await self._wake.wait()

@@ -146,7 +146,7 @@ def _reply(reply: str) -> str:
     if reply and not answerable(reply):
         raise BadRequest(
             f"The reply subject {reply[:80]!r} is not an inbox.",
-            hint="Use your NATS client's request call: its reply starts with '_INBOX.'.",
+            hint="Use the request call of your NATS client, which makes one.",
         )
     return reply
 

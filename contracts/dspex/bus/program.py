@@ -21,13 +21,14 @@ from msgspec import Struct
 
 from dspex.bus import logs, settings, tracing
 from dspex.bus.connection import BusSettings, NatsBus, connect
-from dspex.bus.core import Bus
 from dspex.bus.tasks import Tasks
 from dspex.contracts.configuration import Configuration, ConfigurationError
 from dspex.contracts.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dspex.bus.core import Bus
 
 VERSION = version("dspex")
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from dspex.bus.answering import Answerer, Identity, Run, Slots
+from dspex.bus.core import Message
 from dspex.bus.health import Heart, LoopLag
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.heartbeats import Gpu, Heartbeat
 
 if TYPE_CHECKING:
-    from dspex.bus.core import Message
     from dspex.bus.program import Context
 
 
@@ -143,7 +143,7 @@ class Responder:
 def resident_bytes() -> int:
     """Resident memory of this process; 0 where /proc does not say."""
     try:
-        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - read every second
+        with open("/proc/self/statm", "rb") as statm:
             pages = int(statm.read().split()[1])
     except (OSError, ValueError, IndexError):
         return 0

@@ -17,13 +17,14 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct, field
 
+from dspex.bus.core import Message
 from dspex.bus.events import refuse
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure, Internal, Overloaded, internal
 from dspex.contracts.subjects import Subjects, answerable
 
 if TYPE_CHECKING:
-    from dspex.bus.core import Bus, Handler, Message, Subscription
+    from dspex.bus.core import Bus, Handler, Subscription
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class Service:
         except Failure as failure:
             error = failure.code
             await self._tell(message, failure)
-        except Exception:  # the caller is told; the details stay in the log
+        except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             error = Internal.code
             _log.exception("handler failed", extra={"endpoint": endpoint.name})
             await self._tell(message, internal())

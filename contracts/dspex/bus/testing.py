@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from dspex.bus.connection import too_large
 from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
 from dspex.contracts.failures import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class MemoryServer:
@@ -25,7 +28,7 @@ class MemoryServer:
 
     def __init__(self, *, max_payload: int = 1 << 20, seed: int = 0) -> None:
         self.max_payload = max_payload
-        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._random = random.Random(seed)
         self._interests: list[_Interest] = []
 
     def connect(self) -> MemoryBus:
@@ -105,6 +108,7 @@ class MemoryBus(Bus):
         headers: Mapping[str, str] | None = None,
         reply: str = "",
     ) -> None:
+        """As ``Bus.publish``."""
         if self._closed:
             raise connection_lost()
         if len(data) > self.server.max_payload:
@@ -118,6 +122,7 @@ class MemoryBus(Bus):
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = ""
     ) -> Subscription:
+        """As ``Bus.subscribe``."""
         if self._closed:
             raise connection_lost()
         interest = _Interest(subject, handler, queue, self)
@@ -126,9 +131,11 @@ class MemoryBus(Bus):
         return interest
 
     async def flush(self, timeout: float = 5.0) -> None:
+        """As ``Bus.flush``."""
         await _next_turn()
 
     async def close(self) -> None:
+        """As ``Bus.close``."""
         self._closed = True
         for interest in self._mine:
             await interest.unsubscribe()
@@ -136,6 +143,7 @@ class MemoryBus(Bus):
 
     @property
     def max_payload(self) -> int:
+        """As ``Bus.max_payload``."""
         return self.server.max_payload
 
 

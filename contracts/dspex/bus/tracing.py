@@ -8,7 +8,6 @@ recorded, and the context of the caller still travels on unchanged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from dspex.contracts.failures import Failure
 from dspex.contracts.headers import TRACEPARENT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from opentelemetry.trace import Span
 
 _log = logging.getLogger(__name__)

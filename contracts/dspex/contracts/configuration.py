@@ -10,8 +10,7 @@ valid one named.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -19,6 +18,9 @@ from msgspec import Meta, Struct, field
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUILTIN_MODEL = "builtin"
 """The ``model`` of the built-in toy model."""
@@ -127,7 +129,7 @@ def parse(text: str, environ: Mapping[str, str]) -> Configuration:
         raise ConfigurationError(f"dspex.toml is not TOML: {error}.") from None
     _override(values, environ)
     try:
-        found = encoding.read(values, Configuration)
+        found: Configuration = encoding.read(values, Configuration)
     except BadRequest as error:
         where = f" (key {error.field!r})" if error.field else ""
         raise ConfigurationError(f"dspex.toml{where}: {error.message}") from None

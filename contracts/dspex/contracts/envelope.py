@@ -70,7 +70,13 @@ class Metadata(Struct, frozen=True, kw_only=True):
 
 
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
-    """The reply to a request that has outputs."""
+    """The reply to a request that has outputs.
+
+    Attributes:
+        request: Correlation id.
+        outputs: A value per output field.
+        metadata: Who answered, why, and how long it took.
+    """
 
     request: str
     outputs: dict[str, Any]
@@ -141,6 +147,16 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every event says.
+
+    Attributes:
+        request: Correlation id.
+        attempt: 0 for the router, then the number of the dispatch.
+        seq: Counts from 1 without gaps inside an attempt.
+        at: Unix milliseconds by the clock of who tells it.
+        type: Tells events from replies.
+    """
+
     request: str
     attempt: int
     seq: int
@@ -165,13 +181,23 @@ class Requested(_Event, frozen=True, kw_only=True, tag="requested"):
 
 
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
-    """The router's decision; a new one follows when the choice fell through."""
+    """The router's decision; a new one follows when the choice fell through.
+
+    Attributes:
+        decision: Whom the router chose, and among whom.
+    """
 
     decision: Decision
 
 
 class Started(_Event, frozen=True, kw_only=True, tag="started"):
-    """A process began to run the request."""
+    """A process began to run the request.
+
+    Attributes:
+        operation: What it runs.
+        pool: Its pool.
+        worker: Its incarnation.
+    """
 
     operation: str
     pool: str
@@ -179,27 +205,52 @@ class Started(_Event, frozen=True, kw_only=True, tag="started"):
 
 
 class Delta(_Event, frozen=True, kw_only=True, tag="delta"):
-    """More text of one output field; the deltas of a field join to its text."""
+    """More text of one output field; the deltas of a field join to its text.
+
+    Attributes:
+        field: Name of the output field.
+        text: What follows the text so far.
+    """
 
     field: str
     text: str
 
 
 class Status(_Event, frozen=True, kw_only=True, tag="status"):
-    """Still alive: sent when a stream has been silent for five seconds."""
+    """Still alive: sent when a stream has been silent for five seconds.
+
+    Attributes:
+        message: What is going on, for people.
+    """
 
     message: str
 
 
 class DoneEvent(_Event, frozen=True, kw_only=True, tag="done"):
-    """The request has outputs; what ``Done`` says."""
+    """The request has outputs; what ``Done`` says.
+
+    Attributes:
+        outputs: A value per output field.
+        metadata: Who answered, why, and how long it took.
+    """
 
     outputs: dict[str, Any]
     metadata: Metadata
 
 
 class FailedEvent(_Event, frozen=True, kw_only=True, tag="failed"):
-    """The request failed; what ``Failed`` says."""
+    """The request failed; what ``Failed`` says.
+
+    Attributes:
+        code: Leaf of the tree in ``dspex.contracts.failures``.
+        category: Branch it hangs on.
+        message: What was wrong and what is allowed.
+        hint: What to do.
+        field: Path of the part at fault, if one is.
+        retryable: Whether the same request may succeed later or elsewhere.
+        retry_after_ms: Milliseconds after which it may.
+        metadata: Who failed it, once somebody had taken it.
+    """
 
     code: str
     category: Category

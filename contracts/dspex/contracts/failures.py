@@ -37,7 +37,7 @@ Category = Literal[
 CATEGORIES: tuple[str, ...] = get_args(Category)
 
 
-class Failure(Exception):  # noqa: N818 - the field says failure, as the reply does
+class Failure(Exception):
     """A request that ended without outputs.
 
     Args:

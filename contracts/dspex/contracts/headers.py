@@ -18,7 +18,7 @@ DEADLINE = "Dspex-Deadline"
 """Absolute deadline, unix milliseconds."""
 
 ROUTE = "Dspex-Route"
-"""Who shall answer: ``auto``, ``native``, ``python``, ``pool:<name>``, ``worker:<id>``."""
+"""Who shall answer: ``auto``, ``native``, ``python``, ``pool:<p>``, ``worker:<w>``."""
 
 STREAM = "Dspex-Stream"
 """Where deltas go: ``events`` (the event subjects) or ``inbox`` (the reply too)."""

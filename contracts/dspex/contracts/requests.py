@@ -27,7 +27,11 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every body may carry."""
+    """What every body may carry.
+
+    Attributes:
+        options: How the request wants to be treated.
+    """
 
     options: Options = field(default_factory=Options)
 
@@ -93,7 +97,11 @@ class ParseSignature(Body, frozen=True, kw_only=True):
 
 
 class ParsedSignature(Struct, frozen=True, kw_only=True):
-    """Outputs of ``signature.parse``."""
+    """Outputs of ``signature.parse``.
+
+    Attributes:
+        signature: What it means; may be sent back wherever a signature is asked for.
+    """
 
     signature: Signature
 

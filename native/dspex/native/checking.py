@@ -107,6 +107,13 @@ def checked_default(
     return value
 
 
+def fits(expr: TypeExpr, value: Any) -> bool:
+    """Say whether a JSON value is of a type, strictly."""
+    run = _Run(lax=False)
+    _read(run, expr, value, "")
+    return not run.faults
+
+
 class _Run:
     """The faults of one check, or of one alternative of a union."""
 
@@ -193,7 +200,13 @@ def _collection(run: _Run, expr: Collection, value: Any, path: str) -> Any:
         return NO
     item = expr.item or ANY
     found = [_read(run, item, v, f"{path}[{i}]") for i, v in enumerate(value)]
-    return found if expr.kind == "list" else _unique(run, found, path)
+    if expr.kind == "list":
+        return found
+    for i, element in enumerate(found if item == ANY else ()):
+        # Read as it is, an array becomes a list, which no set can hold.
+        if isinstance(element, list):
+            run.fault(f"{path}[{i}]", element, "a value without parts, in a set")
+    return _unique(run, found, path)
 
 
 def _unique(run: _Run, values: list[Any], path: str) -> list[Any]:

@@ -25,6 +25,8 @@ from dspex.native.types import Scalar, TypeExpr, spelled
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dspex.native.tokens import Token
+
 FIELD_LIMIT = 256
 """The most fields of a signature."""
 NAME_LIMIT = 128
@@ -49,6 +51,13 @@ RESERVED = frozenset(
 )
 """Names that a field may not have."""
 
+# Where one word of a name ends and the next begins, applied in this order.
+_BORDERS = (
+    re.compile(r"(.)([A-Z][a-z]+)"),
+    re.compile(r"([a-z0-9])([A-Z])"),
+    re.compile(r"([a-zA-Z])(\d)"),
+    re.compile(r"(\d)([a-zA-Z])"),
+)
 _SEPARATORS = {
     "*": "DSPy drops starred and keyword-only fields; list every field by its name.",
     "/": "DSPy drops positional-only fields; leave the '/' out.",
@@ -82,8 +91,9 @@ def parse(text: str, instructions: str | None = None) -> Parsed:
     Raises:
         InvalidSignature: The text is not a signature, or DSPy would misread it.
     """
-    cursor = Cursor(tokenize(text))
-    _count_arrows(text)
+    tokens = tokenize(text)
+    _count_arrows(tokens, text)
+    cursor = Cursor(tokens)
     declared = [*_side(cursor, "input")]
     cursor.take()
     declared += _side(cursor, "output")
@@ -116,10 +126,9 @@ def from_spec(spec: SignatureSpec, instructions: str | None = None) -> Parsed:
 
 def infer_prefix(name: str) -> str:
     """Write a name as DSPy labels it: ``rawHTML_text2`` as ``Raw HTML Text 2``."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
-    name = re.sub(r"([a-zA-Z])(\d)", r"\1_\2", name)
-    name = re.sub(r"(\d)([a-zA-Z])", r"\1_\2", name)
+    if not (name.islower() and name.replace("_", "").isalpha()):
+        for border in _BORDERS:
+            name = border.sub(r"\1_\2", name)
     words = name.split("_")
     return " ".join(w if w.isupper() else w.capitalize() for w in words)
 
@@ -127,8 +136,8 @@ def infer_prefix(name: str) -> str:
 _Declared = tuple[FieldSpec, TypeExpr]
 
 
-def _count_arrows(text: str) -> None:
-    arrows = sum(token.kind == "arrow" for token in tokenize(text))
+def _count_arrows(tokens: list[Token], text: str) -> None:
+    arrows = sum(token.kind == "arrow" for token in tokens)
     if arrows != 1:
         raise InvalidSignature(
             f"A signature has one '->' outside of quotes, found {arrows} "
@@ -290,10 +299,11 @@ def _verify_derived(spec: FieldSpec, schema: dict[str, object], prefix: str) -> 
 
 
 def _instructions(fields: list[Field], instructions: str | None) -> str:
-    text = bounded(instructions or "", TEXT_LIMIT, "The instructions text")
-    cleaned = inspect.cleandoc(text)
-    if cleaned.strip():
-        return cleaned
+    if instructions:
+        bounded(instructions, TEXT_LIMIT, "The instructions text")
+        cleaned = inspect.cleandoc(instructions)
+        if cleaned.strip():
+            return cleaned
     inputs = ", ".join(f"`{f.name}`" for f in fields if f.kind == "input")
     outputs = ", ".join(f"`{f.name}`" for f in fields if f.kind == "output")
     return f"Given the fields {inputs}, produce the fields {outputs}."

@@ -47,7 +47,7 @@ _EXPONENT_LIMIT = 1000
 # Beyond this Python refuses to convert digits to a number, against slow attacks.
 _DIGIT_LIMIT = 4000
 
-_INTEGER = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0*)?")
+_INTEGER = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
 _FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
 _KEYS = {name: re.compile(text) for name, text in KEY_PATTERNS.items()}
@@ -147,7 +147,7 @@ def _lax_int(value: Any) -> Any:
 def _lax_float(value: Any) -> Any:
     if isinstance(value, bool):
         return float(value)
-    if not isinstance(value, str) or len(value) > _DIGIT_LIMIT:
+    if not isinstance(value, str) or not value.isascii() or len(value) > _DIGIT_LIMIT:
         return NO
     try:
         return _float(float(value))

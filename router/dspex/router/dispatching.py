@@ -53,7 +53,7 @@ GRACE = 0.02
 process, which knows more, and before the client stops waiting."""
 
 
-class Fallen(Exception):  # noqa: N818 - not an error: the next choice is made
+class Fallen(Exception):
     """A choice fell through before anything had started."""
 
     def __init__(self, why: str) -> None:
@@ -85,7 +85,7 @@ class Dispatcher:
         self._bus = bus
         self._subjects = subjects
         self._targets = targets
-        self._random = random.Random()  # noqa: S311 - no secret
+        self._random = random.Random()
 
     async def dispatch(self, ticket: Ticket, wanted: Wanted) -> None:
         """Choose, send, follow; choose again while nothing has started.

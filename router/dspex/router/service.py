@@ -99,7 +99,7 @@ class Router:
         except asyncio.CancelledError:
             await events.finish(failed(request.id, _stopped()))
             raise
-        except Exception:  # the caller is told; the details stay in the log
+        except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
             await events.finish(failed(request.id, internal()))
         finally:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dspex.contracts.heartbeats import Heartbeat
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from dspex.contracts.heartbeats import Heartbeat
 
 SILENCE = 3.0
 """Seconds without a heartbeat after which a process counts as lost."""

@@ -3,11 +3,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dspex.services.model.weights import FILE, WeightsError, ensure_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WEIGHTS = b"GGUF and the rest"
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()

@@ -207,7 +207,9 @@ def test_unknown_fields_are_reported_with_the_nearest_name() -> None:
 
 def test_a_near_value_of_a_literal_is_suggested() -> None:
     """A value near one of a Literal's is answered with that one."""
-    (fault,) = check(field("Literal['sports', 'news']"), {"a": "sport"}, "inputs").errors
+    (fault,) = check(
+        field("Literal['sports', 'news']"), {"a": "sport"}, "inputs"
+    ).errors
 
     assert fault.expected == "one of 'sports', 'news'"
     assert fault.message.endswith("Did you mean 'sports'?")
@@ -262,6 +264,7 @@ def test_what_lax_gives_is_valid_strictly(sent: object) -> None:
     """A value that the lax mode converted needs no second conversion."""
     for annotation in ANNOTATIONS:
         checked = check(field(annotation), {"a": sent}, "inputs", "lax")
-        assert not checked.valid or check(
-            field(annotation), checked.values, "inputs"
-        ).valid
+        assert (
+            not checked.valid
+            or check(field(annotation), checked.values, "inputs").valid
+        )

@@ -1,6 +1,9 @@
 """Signature text and the structured form: what is read, what is refused and why."""
 
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -157,26 +160,47 @@ def test_no_type_is_ever_imported(name: str) -> None:
     assert caught.value.field == "a"
 
 
+def code_of(read: Callable[[Any], object], source: object) -> str:
+    try:
+        read(source)
+    except Failure as failure:
+        return failure.code
+    return "read"
+
+
 @given(st.text(alphabet="ab:,->[]()|.'\"\\ 1-*=/\nLiteralintsrdcNoue", max_size=60))
 def test_random_marks_are_read_or_refused(text: str) -> None:
     """No text makes the reader fail in any way but the typed one."""
-    try:
-        parsed = parse(text)
-    except Failure as failure:
-        assert failure.message
-    else:
-        assert parsed.signature.fields
+    assert code_of(parse, text) in ("read", "invalid_signature")
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_random_text_is_read_or_refused(name: str, annotation: str) -> None:
     """No name and no type makes either reader fail but in the typed way."""
-    field = FieldSpec(name=name, kind="output", type=annotation)
-    for read in (lambda: parse(f"q -> {name}: {annotation}"), lambda: from_spec(spec(field))):
-        try:
-            read()
-        except Failure as failure:
-            assert failure.code == "invalid_signature"
+    source = spec(FieldSpec(name=name, kind="output", type=annotation))
+
+    codes = {code_of(parse, f"q -> {name}: {annotation}"), code_of(from_spec, source)}
+    assert codes <= {"read", "invalid_signature"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q -> a: " + "int|" * 16_000 + "int",
+        "q -> a: " + "|".join(f"Literal['{i}']" for i in range(4000)),
+        "q -> a: " + "Union[int, " * 31 + "str" + "]" * 31,
+        "q -> a: Literal[" + ",".join(map(str, range(10_000))) + "]",
+        "q -> a: " + "x" * 65_000,
+        "q -> a: Literal['" + "\\\\" * 32_000 + "']",
+        "a," * 32_000,
+    ],
+)
+def test_long_text_is_answered_soon(text: str) -> None:
+    """No text within the limit keeps the reader busy for long."""
+    started = time.monotonic()
+
+    assert code_of(parse, text) in ("read", "invalid_signature")
+    assert time.monotonic() - started < 5
 
 
 def test_an_answer_can_be_sent_back() -> None:
@@ -211,7 +235,10 @@ def test_the_structured_form_is_ordered_inputs_first() -> None:
         ({"prefix": "Reply:"}, "prefix does not agree"),
         ({"default": 3}, "default is 3 (number); allowed: str"),
         ({"type": "int", "default": 3, "constraints": {"ge": 4}}, "at least 4"),
-        ({"type": "int", "constraints": {"min_length": 1}}, "min_length does not apply"),
+        (
+            {"type": "int", "constraints": {"min_length": 1}},
+            "min_length does not apply",
+        ),
         ({"type": "bool", "constraints": {"ge": 1}}, "ge does not apply to bool"),
         ({"type": "int | str", "constraints": {"ge": 1}}, "ge does not apply to str"),
         ({"type": "None | NoneType", "constraints": {"ge": 1}}, "does not apply"),

@@ -11,7 +11,9 @@ from dspex.services.worker.adapters import adapter
 
 pytestmark = pytest.mark.dspy
 
-EXTRACT = dspy.Signature("text: str -> name: str, age: int", "Find who it is about.")
+EXTRACT = dspy.make_signature(
+    "text: str -> name: str, age: int", "Find who it is about."
+)
 
 
 def messages(signature: Any, demos: list[Any], **inputs: Any) -> list[dict[str, Any]]:
@@ -65,7 +67,7 @@ def test_the_prompt_is_short() -> None:
 
 def test_nobodys_instructions_are_replaced() -> None:
     """DSPy's default instructions would only repeat the names."""
-    system, _ = messages(dspy.Signature("question -> answer"), [], question="Why?")
+    system, _ = messages(dspy.make_signature("question -> answer"), [], question="Why?")
 
     expected = "Answer correctly and briefly. Reply in JSON with: answer."
     assert system["content"] == expected
@@ -92,7 +94,7 @@ def test_an_incomplete_demo_says_so() -> None:
 
 def test_history_becomes_turns() -> None:
     """A conversation so far is told as turns, not as a value."""
-    signature = dspy.Signature(
+    signature = dspy.make_signature(
         {
             "history": (dspy.History, dspy.InputField()),
             "question": (str, dspy.InputField()),
@@ -109,7 +111,7 @@ def test_history_becomes_turns() -> None:
 
 def test_values_that_are_not_text_are_written_as_json() -> None:
     """A list is shown to the model as JSON, as DSPy's own adapters do."""
-    signature = dspy.Signature("tags: list[str] -> answer")
+    signature = dspy.make_signature("tags: list[str] -> answer")
 
     *_, user = messages(signature, [], tags=["a", "b"])
 

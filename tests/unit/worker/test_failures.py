@@ -7,19 +7,19 @@ import dspy
 import pydantic
 import pytest
 from dspy.utils import exceptions
+from tests.support.scripted_model import ScriptedModel
 
 from dspex.contracts import failures
 from dspex.contracts.configuration import Lm
 from dspex.services.worker.failures import sanitise, to_failure
 from dspex.services.worker.lms import LanguageModels
-from tests.support.scripted_model import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.dspy
 
-SIGNATURE = dspy.Signature("question -> answer, score: float")
+SIGNATURE: Any = dspy.make_signature("question -> answer, score: float")
 
 
 def family(kind: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -28,16 +28,18 @@ def family(kind: type[BaseException]) -> Iterator[type[BaseException]]:
         yield from family(child)
 
 
-def made(kind: type[BaseException], message: str = "It broke.") -> BaseException:
-    if issubclass(kind, dspy.AdapterParseError):
-        return kind("ChatAdapter", SIGNATURE, "what?")
-    if issubclass(kind, dspy.ContextWindowExceededError):
-        return kind(message=message)
-    return kind(message)
+def made(kind: type[BaseException]) -> BaseException:
+    special: dict[type[BaseException], BaseException] = {
+        dspy.AdapterParseError: dspy.AdapterParseError("Chat", SIGNATURE, "what?"),
+        dspy.ContextWindowExceededError: dspy.ContextWindowExceededError(),
+    }
+    return special.get(kind) or kind("It broke.")
 
 
 async def failure_of(model: ScriptedModel, **settings: Any) -> failures.Failure:
-    lm = Lm(model="openai/gpt-x", api_base=model.url, api_key="sk-0123456789", **settings)
+    lm = Lm(
+        model="openai/gpt-x", api_base=model.url, api_key="sk-0123456789", **settings
+    )
     known = LanguageModels({"default": lm}, environ={})
     try:
         with dspy.context(lm=known.build("default"), adapter=dspy.JSONAdapter()):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import dspy
 import pytest
 import uvloop
+from tests.support.scripted_model import ScriptedModel
 
 from dspex.contracts.configuration import ConfigurationError, Lm
 from dspex.contracts.failures import BadRequest, LmAuth, NotFound, Unsupported
 from dspex.services.worker.lms import OVERRIDES, Builtin, LanguageModels
-from tests.support.scripted_model import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

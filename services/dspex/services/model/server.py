@@ -28,13 +28,13 @@ def start(settings: Settings, weights: Path) -> Any:
     """
     # Imported here: it loads 100 MB, which `--prepare` and errors do not need.
     try:
-        import xllamacpp
+        import xllamacpp.xllamacpp as llama
     except ImportError as error:
         raise ServerError(
             f"The built-in model needs xllamacpp ({error}). Install dspex[worker]; a "
             "slim image may also lack the system library libgomp.so.1."
         ) from error
-    params = xllamacpp.CommonParams()
+    params = llama.CommonParams()
     params.model.path = str(weights)
     params.model_alias = ALIAS
     params.hostnames = ["127.0.0.1"]
@@ -53,10 +53,10 @@ def start(settings: Settings, weights: Path) -> Any:
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     try:
-        return xllamacpp.Server(params)
+        return llama.Server(params)
     except RuntimeError as error:
         reason = str(error).rstrip(".")
         raise ServerError(
-            f"llama.cpp did not start on port {settings.port}: {reason}. Choose another "
-            "port (0 takes a free one); --verbose shows its own log."
+            f"llama.cpp did not start on port {settings.port}: {reason}. Choose "
+            "another port (0 takes a free one); --verbose shows its own log."
         ) from error

@@ -10,18 +10,18 @@ import base64
 import datetime
 import enum
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import dspy
 from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.failures import OutputInvalid
-from dspex.native.scalars import tagged_bytes
+from dspex.services.worker.signatures import python_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from dspex.native.compiling import Compiled
 
 _MARKERS = (
     "<<CUSTOM-TYPE-START-IDENTIFIER>>",
@@ -47,20 +47,16 @@ def neutralised(value: Any) -> Any:
     return value
 
 
-def to_python(
-    signature: type[dspy.Signature], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Checked values of the wire as the types the signature names.
+def to_python(compiled: Compiled, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked inputs as the Python types their signature names.
 
     Args:
-        signature: The class built from the compiled signature.
-        values: JSON values that fit it; names it does not know stay as they are.
+        compiled: The signature.
+        values: JSON values that fit its inputs.
     """
-    fields = signature.model_fields
+    types = {slot.field.name: slot.type for slot in compiled.inputs}
     return {
-        name: _typed(fields[name].annotation, neutralised(value))
-        if name in fields
-        else neutralised(value)
+        name: python_value(types[name], neutralised(value))
         for name, value in values.items()
     }
 
@@ -74,19 +70,6 @@ def to_wire(value: Any) -> Any:
         f"The program returned a {type(value).__name__}, which has no JSON form.",
         hint="Declare the output with a type from the signature language.",
     )
-
-
-def _typed(annotation: Any, value: Any) -> Any:
-    if annotation in (str, int, float, bool, Any):
-        return float(value) if annotation is float and value is not None else value
-    if (raw := tagged_bytes(value)) is not None:
-        return raw
-    return _adapter(annotation).validate_python(value)
-
-
-@cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
 
 
 def _bytes(value: bytes) -> dict[str, str]:

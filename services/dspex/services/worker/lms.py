@@ -113,10 +113,9 @@ class LanguageModels:
             LmAuth: The variable that should hold its key is not set.
             Unsupported: It needs a newer DSPy.
         """
-        found = self._built.get(name)
-        if found is None:
-            found = self._built[name] = self._build(self._lm(name))
-        return found
+        if name not in self._built:
+            self._built[name] = self._build(self._lm(name))
+        return self._built[name]
 
     def for_request(self, name: str, overrides: Mapping[str, Any]) -> dspy.LM:
         """Return the language model with the options of one request.

@@ -69,7 +69,7 @@ class Programs:
         inputs = require(compiled, body.inputs, "inputs")
         module = self._module(operation, compiled)
         name = body.lm or self._default_lm
-        call = to_python(dspy_signature(compiled), inputs)
+        call = to_python(compiled, inputs)
         if body.demos:
             call["demos"] = _demos(compiled, body.demos, operation)
         overrides = msgspec.to_builtins(body.config)

@@ -23,6 +23,7 @@ from dspex.services.worker.gpu import open_nvml
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.signatures import dspy_signature
+from dspex.services.worker.streaming import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,7 @@ async def main(context: Context) -> None:
     programs = Programs(lms, pool.lm)
     slots = Slots(pool.concurrency, pool.queue)
     responder = Responder(context, found, slots, programs.run)
+    lms.build(pool.lm)  # a key that is missing shows now, not at the first request
     await responder.start()
     await warm_up()
     await responder.open()
@@ -74,11 +76,12 @@ async def warm_up() -> None:
     What DSPy loads on first use is then loaded, and what start-up left behind is no
     longer looked at by the garbage collector.
     """
-    compiled = compile_signature("question -> answer")
-    with dspy.context(
-        lm=DummyLM([{"answer": "ready"}]), adapter=adapter("chat"), trace=[]
-    ):
-        await dspy.Predict(dspy_signature(compiled)).acall(question="ready?")
+    module = dspy.Predict(dspy_signature(compile_signature("question -> answer")))
+    lm = DummyLM([{"answer": "ready"}] * 2)
+    with dspy.context(lm=lm, adapter=adapter("chat"), trace=[]):
+        await module.acall(question="ready?")
+        async for _ in chunks(module, {"question": "ready?"}):
+            pass
     gc.collect()
     gc.freeze()
 

@@ -15,10 +15,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import dspy
+import msgspec
 from msgspec import UNSET
 
+from dspex.native.checking import fits
 from dspex.native.constraints import given
+from dspex.native.scalars import tagged_bytes
 from dspex.native.types import (
+    ANY,
     Collection,
     DictType,
     LiteralType,
@@ -68,9 +72,24 @@ def annotation(expr: TypeExpr) -> Any:
     return _ANNOTATIONS[type(expr)](expr)
 
 
+def python_value(expr: TypeExpr, value: Any) -> Any:
+    """Turn a checked JSON value into the Python value of its type.
+
+    Dates, decimals, UUIDs and bytes become objects, arrays the list, tuple or set
+    they stand for, the keys of an object what they spell.
+
+    Args:
+        expr: The type.
+        value: A value that ``dspex.native.checking.check`` found valid for it.
+    """
+    return _VALUES[type(expr)](expr, value)
+
+
 def _build(compiled: Compiled) -> type[dspy.Signature]:
     slots = (*compiled.inputs, *compiled.outputs)
-    fields = {field.name: (annotation(expr), _field(field)) for field, expr in slots}
+    fields = {
+        field.name: (annotation(expr), _field(field, expr)) for field, expr in slots
+    }
     instructions = compiled.signature.instructions
     if inspect.cleandoc(instructions) != instructions:
         # DSPy strips the indentation of a first line again, but not of a second.
@@ -80,7 +99,7 @@ def _build(compiled: Compiled) -> type[dspy.Signature]:
     return make(fields, instructions)
 
 
-def _field(field: Field) -> Any:
+def _field(field: Field, expr: TypeExpr) -> Any:
     # A pattern is checked natively: DSPy neither shows nor enforces it, and pydantic
     # reads another dialect and would refuse some.
     extras = given(field.constraints)
@@ -88,7 +107,7 @@ def _field(field: Field) -> Any:
     if field.description != f"${{{field.name}}}":
         extras["desc"] = field.description
     if field.default is not UNSET:
-        extras["default"] = field.default
+        extras["default"] = python_value(expr, field.default)
     make = dspy.InputField if field.kind == "input" else dspy.OutputField
     return make(**extras)
 
@@ -111,6 +130,43 @@ def _dict(expr: DictType) -> Any:
     if expr.key is None or expr.value is None:
         return plain
     return plain[annotation(expr.key), annotation(expr.value)]
+
+
+def _scalar_value(expr: Scalar, value: Any) -> Any:
+    if expr.name == "bytes":
+        return tagged_bytes(value)
+    if expr.name in _PARSED:
+        return msgspec.convert(value, _SCALARS[expr.name], strict=False)
+    return value
+
+
+def _collection_value(expr: Collection, value: list[Any]) -> Any:
+    items = [python_value(expr.item or ANY, item) for item in value]
+    return items if expr.kind == "list" else _GENERICS[expr.kind](items)
+
+
+def _tuple_value(expr: TupleType, value: list[Any]) -> Any:
+    types = expr.parts * len(value) if expr.variadic else expr.items
+    if types is None:
+        return tuple(value)
+    return tuple(map(python_value, types, value))
+
+
+def _dict_value(expr: DictType, value: dict[str, Any]) -> Any:
+    key, inner = expr.key or ANY, expr.value or ANY
+    return {_key(key, k): python_value(inner, v) for k, v in value.items()}
+
+
+def _key(expr: TypeExpr, key: str) -> Any:
+    if isinstance(expr, LiteralType):
+        return next(value for value in expr.values if str(value) == key)
+    if isinstance(expr, Scalar) and expr.name in ("int", "float"):
+        return _SCALARS[expr.name](key)
+    return python_value(expr, key)
+
+
+def _union_value(expr: UnionType, value: Any) -> Any:
+    return python_value(next(m for m in expr.members if fits(m, value)), value)
 
 
 _GENERICS: dict[str, Any] = {
@@ -137,6 +193,8 @@ _SCALARS: dict[str, Any] = {
     "UUID": uuid.UUID,
 }
 
+_PARSED = ("date", "datetime", "time", "timedelta", "Decimal", "UUID")
+
 _ANNOTATIONS: dict[type, Callable[[Any], Any]] = {
     Scalar: lambda expr: _SCALARS[expr.name],
     Collection: _collection,
@@ -144,4 +202,13 @@ _ANNOTATIONS: dict[type, Callable[[Any], Any]] = {
     DictType: _dict,
     LiteralType: lambda expr: Literal[expr.values],
     UnionType: lambda expr: Union[tuple(map(annotation, expr.members))],  # noqa: UP007 - made of values
+}
+
+_VALUES: dict[type, Callable[[Any, Any], Any]] = {
+    Scalar: _scalar_value,
+    Collection: _collection_value,
+    TupleType: _tuple_value,
+    DictType: _dict_value,
+    LiteralType: lambda _, value: value,
+    UnionType: _union_value,
 }

@@ -1,14 +1,19 @@
-"""DSPy's chunks as deltas of output fields that join to the field's text."""
+"""DSPy's chunks as deltas of output fields that join to the field's text.
+
+DSPy's own stream listeners are not used: they give no deltas when a reply comes in
+one piece, and markup or the next field's name when it comes in many. The raw chunks
+are read by ``dspex.native.incremental`` instead.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import dspy
-from dspy.streaming import StreamListener, StreamResponse
 
 from dspex.contracts.envelope import Delta
 from dspex.contracts.failures import ParseFailed
+from dspex.native.incremental import Format, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -51,42 +56,50 @@ async def run_streaming(
     """Run a module, tell its outputs as they are written, return them whole.
 
     Args:
-        module: A predictor or something built of them.
+        module: One predictor, or something that calls one.
         call: Keyword arguments of its call.
         events: Where deltas are told.
 
     Raises:
         ParseFailed: DSPy's stream ended without a prediction.
     """
-    names = list(_output_fields(module))
+    names = list(module.predictors()[-1].signature.output_fields)
     texts = {name: FieldText() for name in names}
+    reply = reader(written_by(dspy.settings.adapter), names)
     prediction: dspy.Prediction | None = None
-    async for item in _chunks(module, names, call):
-        if isinstance(item, StreamResponse):
-            name = item.signature_field_name
-            if text := texts[name].add(item.chunk):
-                await events.emit(Delta, field=name, text=text)
-        elif isinstance(item, dspy.Prediction):
+    async for item in chunks(module, call):
+        if isinstance(item, dspy.Prediction):
             prediction = item
+            continue
+        for name, piece in reply.feed(_text(item)):
+            if text := texts[name].add(piece):
+                await events.emit(Delta, field=name, text=text)
     if prediction is None:
         raise ParseFailed("The model's stream ended before its outputs were whole.")
-    for name, text in texts.items():
-        if rest := text.rest(prediction.get(name)):
+    for name, grown in texts.items():
+        if rest := grown.rest(prediction.get(name)):
             await events.emit(Delta, field=name, text=rest)
     return prediction
 
 
-def _chunks(
-    module: dspy.Module, names: list[str], call: Mapping[str, Any]
-) -> AsyncIterator[Any]:
-    # Listeners remember what they have seen, so each request gets its own.
-    listeners = [StreamListener(signature_field_name=name) for name in names]
+def chunks(module: dspy.Module, call: Mapping[str, Any]) -> AsyncIterator[Any]:
+    """DSPy's own stream: the model's raw chunks, then the prediction."""
     stream: Callable[..., AsyncIterator[Any]] = dspy.streamify(
-        module, stream_listeners=listeners, is_async_program=True
+        module, is_async_program=True
     )
     return stream(**call)
 
 
-def _output_fields(module: dspy.Module) -> Mapping[str, Any]:
-    fields: Mapping[str, Any] = module.predictors()[-1].signature.output_fields
-    return fields
+def written_by(adapter: dspy.Adapter) -> Format:
+    """The format an adapter asks the model for."""
+    if isinstance(adapter, dspy.JSONAdapter):
+        return "json"
+    return "xml" if isinstance(adapter, dspy.XMLAdapter) else "chat"
+
+
+def _text(chunk: Any) -> str:
+    choices = getattr(chunk, "choices", None)
+    if not choices:
+        return ""  # usage, or an event of the program itself
+    content = getattr(choices[0].delta, "content", None)
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,228 @@
+"""One example of every message a client sends or sees.
+
+They stand in the AsyncAPI document, and the golden files of the contract tests are
+their bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex.contracts import envelope
+from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
+from dspex.contracts.failures import InvalidInputs, LmRateLimit
+from dspex.contracts.heartbeats import Gpu, Heartbeat
+from dspex.contracts.requests import (
+    Body,
+    LmConfig,
+    Options,
+    ParseSignature,
+    Predict,
+    ValidateSignature,
+)
+from dspex.contracts.signatures import Constraints, FieldSpec, SignatureSpec
+
+REQUEST = "0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71"
+WORKER = "light-4f1c9ad27b60"
+NATIVE = "native-9d3b5e71a2c4"
+AT = 1767225600000.125
+DEADLINE = 1767225660000
+
+REQUESTS: dict[str, Body] = {
+    "predict": Predict(
+        signature="text -> sentiment: Literal['positive', 'negative']",
+        inputs={"text": "I loved every minute of it."},
+    ),
+    "chain_of_thought": Predict(
+        signature=SignatureSpec(
+            instructions="Answer with a whole number.",
+            fields=[
+                FieldSpec(name="question", kind="input"),
+                FieldSpec(
+                    name="answer",
+                    kind="output",
+                    type="int",
+                    description="the number asked for",
+                    constraints=Constraints(ge=0, le=100),
+                ),
+            ],
+        ),
+        inputs={"question": "How many legs do three spiders have?"},
+        demos=[{"question": "How many legs has a spider?", "answer": 8}],
+        lm="default",
+        config=LmConfig(temperature=0.2, max_tokens=200),
+        adapter="json",
+        options=Options(accept="application/json"),
+    ),
+    "signature.parse": ParseSignature(
+        signature="question -> answer: int", instructions="Count."
+    ),
+    "signature.validate": ValidateSignature(
+        signature="question -> answer: int", values={"answer": "3"}, side="outputs"
+    ),
+}
+"""The body of a request, by operation."""
+
+_PYTHON = Metadata(
+    implementation="python",
+    pool="light",
+    worker=WORKER,
+    reason="least_loaded",
+    queue_ms=0.031,
+    run_ms=412.5,
+    total_ms=413.75,
+    usage=Usage(prompt_tokens=142, completion_tokens=12, total_tokens=154, calls=1),
+    lm="openai/gpt-4o-mini",
+    dspy="3.4.1",
+)
+_NATIVE = Metadata(
+    implementation="native",
+    pool="native",
+    worker=NATIVE,
+    reason="only_candidate",
+    queue_ms=0.011,
+    run_ms=0.24,
+    total_ms=0.75,
+)
+_QUESTION = {
+    "name": "question",
+    "kind": "input",
+    "type": "str",
+    "schema": {"type": "string"},
+    "description": "${question}",
+    "prefix": "Question:",
+}
+_ANSWER = {
+    "name": "answer",
+    "kind": "output",
+    "type": "int",
+    "schema": {"type": "integer"},
+    "description": "${answer}",
+    "prefix": "Answer:",
+}
+_FAULT = {
+    "path": "outputs.answer",
+    "found": '"3" (string)',
+    "expected": "int",
+    "message": 'outputs.answer: found "3" (string), expected int.',
+}
+
+
+def _done(outputs: dict[str, Any], metadata: Metadata) -> envelope.Done:
+    return envelope.Done(request=REQUEST, outputs=outputs, metadata=metadata)
+
+
+REPLIES: dict[str, envelope.Done] = {
+    "predict": _done({"sentiment": "positive"}, _PYTHON),
+    "chain_of_thought": _done(
+        {"reasoning": "A spider has 8 legs, and 3 times 8 is 24.", "answer": 24},
+        _PYTHON,
+    ),
+    "signature.parse": _done(
+        {"signature": {"instructions": "Count.", "fields": [_QUESTION, _ANSWER]}},
+        _NATIVE,
+    ),
+    "signature.validate": _done(
+        {"valid": False, "values": {"answer": "3"}, "errors": [_FAULT]}, _NATIVE
+    ),
+}
+"""The reply that answers the request of the same operation."""
+
+FAILED = envelope.failed(
+    REQUEST,
+    InvalidInputs(
+        "inputs.text: found 3 (number), expected str.",
+        hint="Send text.",
+        field="inputs.text",
+    ),
+)
+"""A reply without outputs."""
+
+_EVENT: dict[str, Any] = {"request": REQUEST, "at": AT}
+_CANDIDATES = [
+    Candidate(worker=WORKER, pool="light", score=0.125),
+    Candidate(worker="light-0b8e6d93f15a", pool="light", score=0.25),
+]
+
+EVENTS: dict[str, Any] = {
+    "requested": envelope.Requested(
+        **_EVENT,
+        attempt=0,
+        seq=1,
+        operation="predict",
+        tenant="default",
+        body={"signature": "question -> answer", "inputs": {"question": "Why?"}},
+        deadline=DEADLINE,
+    ),
+    "accepted": envelope.Accepted(
+        **_EVENT,
+        attempt=0,
+        seq=2,
+        decision=Decision(
+            worker=WORKER,
+            pool="light",
+            reason="least_loaded",
+            candidates=_CANDIDATES,
+            eligible=2,
+        ),
+    ),
+    "started": envelope.Started(
+        **_EVENT, attempt=1, seq=1, operation="predict", pool="light", worker=WORKER
+    ),
+    "delta": envelope.Delta(**_EVENT, attempt=1, seq=2, field="answer", text="Beca"),
+    "status": envelope.Status(**_EVENT, attempt=1, seq=3, message="still running"),
+    "done": envelope.DoneEvent(
+        **_EVENT, attempt=1, seq=4, outputs={"answer": "Because."}, metadata=_PYTHON
+    ),
+    "failed": envelope.FailedEvent(
+        **_EVENT,
+        attempt=1,
+        seq=4,
+        code=LmRateLimit.code,
+        category=LmRateLimit.category,
+        message="The provider asks for fewer requests.",
+        hint="Send it again after the pause.",
+        retryable=True,
+        retry_after_ms=2000,
+        metadata=_PYTHON,
+    ),
+    "cancelled": envelope.CancelledEvent(
+        **_EVENT,
+        attempt=1,
+        seq=4,
+        code="cancelled",
+        category="deadline",
+        message="The client asked to stop it.",
+    ),
+}
+"""An event of every kind."""
+
+WORDS: dict[str, envelope.Words] = {
+    "accepted": envelope.AcceptedWord(request=REQUEST, queued=0),
+    "busy": envelope.BusyWord(request=REQUEST, queued=64),
+    "finished": envelope.FinishedWord(request=REQUEST, code="done"),
+}
+"""What a chosen process tells the router."""
+
+HEARTBEAT = Heartbeat(
+    worker=WORKER,
+    pool="light",
+    implementation="python",
+    state="ready",
+    seq=17,
+    at=AT,
+    operations=["predict", "chain_of_thought"],
+    concurrency=16,
+    queue=64,
+    in_flight=2,
+    queued=0,
+    lms=["default"],
+    dspy="3.4.1",
+    python="3.11.9",
+    host="worker-1",
+    pid=4711,
+    rss=412090368,
+    loop_lag_ms=0.4,
+    gpus=[Gpu(name="NVIDIA L4", total=24152899584, free=23622320128)],
+)
+"""A heartbeat."""

@@ -1,0 +1,72 @@
+"""Fixtures: one nats-server, one scripted model, one stack per test session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from tests.support.asking import Asker
+from tests.support.nats_server import shared_server
+from tests.support.scripted_model import ScriptedModel
+from tests.support.stack import Program, Stack, worker_environ
+
+from dspex.bus.connection import BusSettings, NatsBus, connect
+from dspex.client import Client
+from dspex.contracts.subjects import Subjects
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(scope="session", name="nats_url")
+async def _nats_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    async with shared_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
+
+
+@pytest.fixture(name="bus")
+async def _bus(nats_url: str) -> AsyncIterator[NatsBus]:
+    bus = await connect(BusSettings(url=nats_url, name="test"))
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture(scope="session", name="scripted")
+async def _scripted() -> AsyncIterator[ScriptedModel]:
+    async with ScriptedModel() as model:
+        yield model
+
+
+@pytest.fixture(name="model")
+async def _model(scripted: ScriptedModel) -> AsyncIterator[ScriptedModel]:
+    """The session's scripted model, forgetful of other tests."""
+    scripted.reset()
+    yield scripted
+    scripted.reset()
+
+
+@pytest.fixture(scope="session", name="stack")
+async def _stack(
+    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """Router, native-ops and two workers, under a prefix of their own."""
+    folder = tmp_path_factory.mktemp("stack")
+    prefix = f"t{uuid4().hex[:8]}"
+    async with Stack(nats_url, folder, prefix, worker_environ(scripted.url)) as stack:
+        worker = ("dspex.services.worker", "--pool", "light")
+        await stack.start(Program("dspex.native"), Program("dspex.router"))
+        await stack.start(Program(*worker), Program(*worker))
+        await stack.ready(workers=2)
+        yield stack
+
+
+@pytest.fixture(name="client")
+async def _client(stack: Stack, bus: NatsBus) -> Client:
+    return Client(bus, Subjects(stack.prefix))
+
+
+@pytest.fixture(name="asker")
+async def _asker(stack: Stack, bus: NatsBus) -> Asker:
+    """A plain NATS client of the stack."""
+    return Asker(bus, Subjects(stack.prefix))

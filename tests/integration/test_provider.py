@@ -1,0 +1,146 @@
+"""What a misbehaving language model becomes for the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.asking import Asker, chat, question
+
+if TYPE_CHECKING:
+    from tests.support.scripted_model import ScriptedModel
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        (401, "lm_auth", False),
+        (403, "lm_auth", False),
+        (429, "lm_rate_limit", True),
+        (500, "lm_unavailable", True),
+        (503, "lm_unavailable", True),
+        (400, "lm_refused", False),
+    ],
+)
+async def test_status(
+    asker: Asker, model: ScriptedModel, status: int, code: str, retryable: bool
+) -> None:
+    """Each kind of refusal keeps its meaning, and the next request works."""
+    model.fail_with(status, retry_after=2 if status == 429 else None, times=1)
+
+    found = await asker.ask("predict", question())
+
+    assert found.code == code
+    assert found.body["category"] == "provider"
+    assert found.body["retryable"] is retryable
+    assert found.body["hint"]
+    assert found.body["retry_after_ms"] == (2000 if status == 429 else None)
+    assert "test-key" not in json.dumps(found.body)
+    assert (await asker.ask("predict", question())).code == "done"
+
+
+async def test_context_window(asker: Asker, model: ScriptedModel) -> None:
+    """A prompt too long for the model has a code of its own."""
+    model.fail_with(400, code="context_length_exceeded", times=1)
+
+    found = await asker.ask("predict", question())
+
+    assert found.code == "context_window"
+
+
+@pytest.mark.parametrize("reply", ["", "no fields here", "[[ ## wrong ## ]]\nx"])
+async def test_reply_without_the_outputs(
+    asker: Asker, model: ScriptedModel, reply: str
+) -> None:
+    """A reply that does not hold the outputs is ``parse_failed``."""
+    model.reply_with(reply)
+
+    found = await asker.ask("predict", question())
+
+    assert found.code == "parse_failed"
+    assert found.body["category"] == "program"
+
+
+async def test_garbage(asker: Asker, model: ScriptedModel) -> None:
+    """A provider that does not speak its protocol is ``lm_unavailable``."""
+    model.send_garbage(times=1)
+
+    found = await asker.ask("predict", question())
+
+    assert found.code == "lm_unavailable"
+
+
+async def test_silent_model(asker: Asker, model: ScriptedModel) -> None:
+    """A model that never answers fails the request before its deadline."""
+    model.hang()
+    begun = time.monotonic()
+
+    found = await asker.ask("predict", question(), timeout=1.0)
+
+    assert found.code == "deadline_exceeded"
+    assert time.monotonic() - begun < 1.0
+    await asyncio.wait_for(model.disconnected(1), 5)
+
+
+async def test_silent_stream(asker: Asker, model: ScriptedModel) -> None:
+    """The same for a stream that stops in the middle."""
+    model.reply_with(chat(answer="one two three"))
+    model.hold_chunks()
+
+    events = await asker.stream("predict", question(), timeout=1.0)
+
+    assert events.last["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cancel(asker: Asker, model: ScriptedModel, stream: bool) -> None:
+    """Cancelling reaches the model's HTTP call, and the caller is told."""
+    model.hang()
+    send = asker.stream if stream else asker.ask
+    asked = asyncio.ensure_future(
+        send("predict", question(), dspex_request=f"stop-{stream}")
+    )
+    await asyncio.wait_for(model.received(1), 5)
+
+    await asker.bus.publish(asker.subjects.cancel(f"stop-{stream}"))
+    found = await asyncio.wait_for(asked, 5)
+
+    await asyncio.wait_for(model.disconnected(1), 5)
+    last = found.last if stream else found.body  # type: ignore[union-attr]
+    assert last["code"] == "cancelled"
+    assert last.get("kind", "cancelled") == "cancelled"
+
+
+async def test_client_gone(asker: Asker, model: ScriptedModel) -> None:
+    """When the reader of a stream leaves, the model's call is ended."""
+    model.reply_with(chat(answer="word " * 4000))
+    model.chunk, model.chunk_delay = 5, 0.01
+    async with await asker.bus.replies(dedicated=True) as replies:
+        await asker.bus.publish(
+            asker.subjects.call("predict"),
+            json.dumps(question()).encode(),
+            headers={"Dspex-Stream": "inbox"},
+            reply=replies.subject,
+        )
+        while b'"delta"' not in (await replies.next(10)).data:
+            continue
+
+    await asyncio.wait_for(model.disconnected(1), 10)
+    assert (await asker.ask("predict", question())).code in ("done", "parse_failed")
+
+
+async def test_client_gone_before_a_reply(asker: Asker, model: ScriptedModel) -> None:
+    """A caller that gave up costs nothing but its own request."""
+    model.latency = 0.3
+    with pytest.raises(TimeoutError):
+        await asker.bus.request(
+            asker.subjects.call("predict"), json.dumps(question()).encode(), timeout=0.1
+        )
+
+    assert (await asker.ask("predict", question())).code == "done"

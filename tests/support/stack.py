@@ -1,0 +1,190 @@
+"""The real programs as child processes, against a server and a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Self
+
+from dspex.bus.connection import BusSettings, NatsBus, connect
+from dspex.contracts import encoding
+from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.subjects import Subjects
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dspex.bus.core import Message
+
+READY_WITHIN = 60.0
+
+
+class Program:
+    """One program as a child process; its log is kept for a failing test."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self.command = (sys.executable, "-m", module, *arguments)
+        self.name = module.removeprefix("dspex.")
+        self._process: asyncio.subprocess.Process | None = None
+        self._log: Path | None = None
+
+    async def start(self, environ: dict[str, str], folder: Path) -> None:
+        self._log = folder / f"{self.name}-{id(self)}.log"
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=os.environ | environ | {"DSPEX_PARENT_PIPE": "1"},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text() if self._log else ""
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode if self._process else None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def wait(self, timeout: float = 30.0) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(timeout):
+            return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end; end it when it does not."""
+        if self._process is None:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            await self.wait(20)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.wait()
+
+
+class Stack:
+    """Router, native-ops and workers under a prefix of their own.
+
+    Args:
+        url: The NATS server.
+        folder: For logs.
+        prefix: First token of every subject, so that stacks share a server.
+        environ: Configuration of all programs, on top of the test's own.
+    """
+
+    def __init__(
+        self, url: str, folder: Path, prefix: str, environ: dict[str, str]
+    ) -> None:
+        self.url = url
+        self.prefix = prefix
+        self.subjects = Subjects(prefix)
+        self.folder = folder
+        self.environ = environ | {"DSPEX_NATS_URL": url, "DSPEX_PREFIX": prefix}
+        self.programs: list[Program] = []
+        self._beats: dict[str, Heartbeat] = {}
+        self._changed = asyncio.Event()
+        self._bus: NatsBus | None = None
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._bus = await connect(BusSettings(url=self.url, name="test-stack"))
+        await self._bus.subscribe(self.subjects.heartbeats(), self._hear)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(program.stop() for program in self.programs))
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def start(self, *programs: Program) -> None:
+        """Start programs; ``ready`` waits for them."""
+        for program in programs:
+            self.programs.append(program)
+            await program.start(self.environ, self.folder)
+
+    async def ready(self, *, workers: int, native: int = 1, routers: int = 1) -> None:
+        """Wait until so many answer.
+
+        Raises:
+            TimeoutError: They do not; the logs say why.
+        """
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await self.until(lambda: self._count("python") >= workers)
+                await self.until(lambda: self._count("native") >= native)
+                await self._routers(routers)
+        except TimeoutError:
+            logs = "\n".join(f"--- {p.name}\n{p.log}" for p in self.programs)
+            raise TimeoutError(f"not ready after {READY_WITHIN} s\n{logs}") from None
+
+    async def until(self, holds: object) -> None:
+        """Wait until a condition on the heartbeats holds."""
+        assert callable(holds)
+        while not holds():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def beats(self, implementation: str = "python") -> list[Heartbeat]:
+        """The latest heartbeats of those that are ready."""
+        return [
+            beat
+            for beat in self._beats.values()
+            if beat.implementation == implementation and beat.state == "ready"
+        ]
+
+    def beat_of(self, pid: int) -> Heartbeat | None:
+        """The latest heartbeat of a process, whatever its state."""
+        return next((one for one in self._beats.values() if one.pid == pid), None)
+
+    def _count(self, implementation: str) -> int:
+        return len(self.beats(implementation))
+
+    def _hear(self, message: Message) -> None:
+        beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+        self._beats[beat.worker] = beat
+        self._changed.set()
+
+    async def _routers(self, wanted: int) -> None:
+        assert self._bus is not None
+        pids = {p.pid for p in self.programs if p.name == "router"}
+        while True:
+            seen = await self._ping_routers(len(pids))
+            if seen >= wanted:
+                return
+
+    async def _ping_routers(self, most: int) -> int:
+        assert self._bus is not None
+        async with await self._bus.replies() as replies:
+            await self._bus.publish("$SRV.INFO.dspex-router", reply=replies.subject)
+            seen = 0
+            try:
+                for _ in range(1000):
+                    message = await replies.next(0.2)
+                    seen += self.prefix.encode() + b"." in message.data
+            except Exception:  # noqa: BLE001 - none, or no more: asked again
+                return seen
+        return seen
+
+
+def worker_environ(model_url: str) -> dict[str, str]:
+    """Configuration that points a worker's language model at the scripted server."""
+    return {
+        "DSPEX_LMS_DEFAULT_MODEL": "openai/scripted",
+        "DSPEX_LMS_DEFAULT_API_BASE": model_url,
+        "DSPEX_LMS_DEFAULT_API_KEY": "test-key-not-a-secret",
+    }
