@@ -39,13 +39,8 @@ lint: setup ## the static checks: ruff, mypy, pyright, import contracts
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-# Child processes are measured too: they find the settings by absolute paths,
-# whatever folder they run in.
 .PHONY: pytest
-pytest: export COVERAGE_PROCESS_START = $(CURDIR)/pyproject.toml
-pytest: export COVERAGE_FILE = $(CURDIR)/.coverage
-pytest: export COVERAGE_ROOT = $(CURDIR)
-pytest: setup
+pytest: setup # the tests alone; ARGS=tests/unit runs some, which lowers the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 $(ARGS)
 	$(BIN)/coverage combine --quiet

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.support.asking import Asker, chat, question
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Bad:
         self.says = says
         self.body = question() if body is None else body
         self.operation = operation
-        self.headers = headers
+        self.headers: dict[str, Any] = dict(headers)
 
 
 def _signature(text: Any) -> dict[str, Any]:

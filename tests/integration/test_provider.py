@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.support.asking import Asker, chat, question
 
 if TYPE_CHECKING:
@@ -102,17 +101,14 @@ async def test_silent_stream(asker: Asker, model: ScriptedModel) -> None:
 async def test_cancel(asker: Asker, model: ScriptedModel, stream: bool) -> None:
     """Cancelling reaches the model's HTTP call, and the caller is told."""
     model.hang()
-    send = asker.stream if stream else asker.ask
-    asked = asyncio.ensure_future(
-        send("predict", question(), dspex_request=f"stop-{stream}")
-    )
+    name = f"stop-{stream}"
+    asked = asyncio.ensure_future(_last_said(asker, name, stream=stream))
     await asyncio.wait_for(model.received(1), 5)
 
-    await asker.bus.publish(asker.subjects.cancel(f"stop-{stream}"))
-    found = await asyncio.wait_for(asked, 5)
+    await asker.bus.publish(asker.subjects.cancel(name))
+    last = await asyncio.wait_for(asked, 5)
 
     await asyncio.wait_for(model.disconnected(1), 5)
-    last = found.last if stream else found.body  # type: ignore[union-attr]
     assert last["code"] == "cancelled"
     assert last.get("kind", "cancelled") == "cancelled"
 
@@ -144,3 +140,11 @@ async def test_client_gone_before_a_reply(asker: Asker, model: ScriptedModel) ->
         )
 
     assert (await asker.ask("predict", question())).code == "done"
+
+
+async def _last_said(asker: Asker, request: str, *, stream: bool) -> dict[str, Any]:
+    """The reply, or the event that ends the stream."""
+    if stream:
+        events = await asker.stream("predict", question(), dspex_request=request)
+        return events.last
+    return (await asker.ask("predict", question(), dspex_request=request)).body

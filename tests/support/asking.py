@@ -59,7 +59,7 @@ class Asker:
         *,
         subject: str = "",
         timeout: float = 20.0,
-        **headers: str,
+        **headers: Any,
     ) -> Answer:
         """Send one request and read its reply; fails the test if none comes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -72,7 +72,7 @@ class Asker:
         return Answer(body=json.loads(message.data), headers=dict(message.headers))
 
     async def stream(
-        self, operation: str, body: Any, *, timeout: float = 20.0, **headers: str
+        self, operation: str, body: Any, *, timeout: float = 20.0, **headers: Any
     ) -> Events:
         """Send one request and read its inbox until the empty message."""
         found = Events()

@@ -59,6 +59,12 @@ class Program:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
+    def close_stdin(self) -> None:
+        """What the end of its parent looks like to it."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     async def wait(self, timeout: float = 30.0) -> int:
         assert self._process is not None
         async with asyncio.timeout(timeout):

@@ -61,6 +61,6 @@ class Console:
 
 def console(environ: Mapping[str, str], stream: TextIO | None = None) -> Console:
     """The console of this process; ``NO_COLOR`` and pipes get plain text."""
-    stream = stream or sys.stdout
+    chosen: TextIO = sys.stdout if stream is None else stream
     plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
-    return Console(stream, colour=stream.isatty() and not plain)
+    return Console(chosen, colour=chosen.isatty() and not plain)

@@ -67,7 +67,7 @@ async def _run(plan: Plan, out: Console) -> int:
     kept = Settings(home=Path(), logs=home.FOLDER / "logs" / "demo")
     out.step(f"language model: {plan.choice.why}")
     stack = Stack(plan, kept, out.step)
-    with stopping(stack):
+    with stopping(stack, out):
         async with stack:
             status = await _ask_all(stack.url, plan, out)
             out.step("stopping")

@@ -88,9 +88,8 @@ def choose(
         )
         return Choice(lm=lm, why=f"{name} of the llama-server at {LLAMA_SERVER}")
     why = (
-        f"{BUILTIN_TEXT}: no model is configured, no provider key is set and no "
-        "Ollama or llama-server answers. Its answers are those of a toy; set "
-        "DSPEX_LM or a key such as OPENAI_API_KEY for a real one"
+        f"{BUILTIN_TEXT} (for real answers set DSPEX_LM or a provider's key such as "
+        "OPENAI_API_KEY, or run Ollama or llama-server here)"
     )
     return Choice(lm=Lm(model=BUILTIN_MODEL), why=why)
 

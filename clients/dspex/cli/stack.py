@@ -161,7 +161,15 @@ class Stack:
     async def _start_server(self) -> None:
         wanted = server.settings(self._plan.configuration.nats, self._settings.home)
         self.server = EmbeddedServer(wanted, self._settings.logs)
-        await self.server.start()
+        waited = self._settings.ready_s
+        try:
+            async with asyncio.timeout(waited):
+                await self.server.start()
+        except TimeoutError:
+            log = self.server.child.tail()
+            raise StackFailed(
+                f"nats-server was not ready after {waited:g} s. Its last words:\n{log}"
+            ) from None
         self.url = self.server.url
         self._say(f"nats-server: ready on {self.url}")
         self._keep(self.server.child, piped=True)

@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def stopping(stack: Stack) -> Iterator[None]:
+def stopping(stack: Stack, out: Console) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the block in order; a second one, at once.
 
     The block is cancelled, and the cancellation ends with it.
@@ -66,6 +66,7 @@ def stopping(stack: Stack) -> Iterator[None]:
             stack.kill()
         elif task is not None:
             asked = True
+            out.step("stopping: finishing what is running (Ctrl-C again: at once)")
             task.cancel()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -87,7 +88,7 @@ async def _serve(plan: Plan, out: Console) -> int:
     kept = Settings(home=folder, logs=folder / home.FOLDER / "logs")
     out.step(f"language model: {plan.choice.why}")
     stack = Stack(plan, kept, out.step)
-    with stopping(stack):
+    with stopping(stack, out):
         try:
             async with stack:
                 with home.published(folder, stack.url):

@@ -209,6 +209,7 @@ async def connect(
     prefix: str | None = None,
     tenant: str = DEFAULT_TENANT,
     credentials: str | None = None,
+    connect_timeout: float = 10.0,
 ) -> AsyncIterator[Client]:
     """Connect to NATS for as long as the ``async with`` block lasts.
 
@@ -217,6 +218,7 @@ async def connect(
         prefix: Default: ``DSPEX_PREFIX``, else ``dspex``.
         tenant: Whose subjects to use.
         credentials: Path of a credentials file or of an NKey seed.
+        connect_timeout: Seconds until the connection must stand.
 
     Raises:
         BusUnavailable: No server answers there.
@@ -225,6 +227,7 @@ async def connect(
         url=url or os.environ.get("DSPEX_NATS_URL") or DEFAULT_URL,
         name="dspex-client",
         credentials=credentials,
+        connect_timeout=connect_timeout,
     )
     found = prefix or os.environ.get("DSPEX_PREFIX") or DEFAULT_PREFIX
     client = Client(await connection.connect(settings), Subjects(found, tenant))

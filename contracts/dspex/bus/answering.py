@@ -249,13 +249,15 @@ class Answerer:
         # The failure has to reach the client before the client stops waiting.
         margin = min(0.1, remaining * 0.05)
         try:
-            async with asyncio.timeout(remaining - margin):
+            async with asyncio.timeout(remaining - margin) as limit:
                 body = _body(request, self.identity.implementation)
                 attempt.events.audience = _audience_for(attempt.events.audience, body)
                 async with self.slots.take():
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
         except TimeoutError:
+            if not limit.expired():
+                raise  # the program's own, a defect like any other
             raise DeadlineExceeded(
                 f"The deadline passed after {_ms_since(attempt.begun):.0f} ms, "
                 f"of which {attempt.queue_ms:.0f} ms in the queue.",

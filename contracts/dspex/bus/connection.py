@@ -18,21 +18,25 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 
+from dspex.bus import outgoing
 from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
 from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as NatsSubscription
-    from nats.js import JetStreamContext
 
 _log = logging.getLogger(__name__)
 _DENIED = re.compile(r'permissions violation for publish(?: to)? "([^"]+)"', re.I)
 
 PENDING_MESSAGES = 65_536
 """Messages one subscription holds before nats-py drops and tells us."""
+
+
+DRAIN_WITHIN = 5.0
+"""Seconds for the messages that arrived at a subscription to be handled."""
 
 
 class BusSettings(Struct, frozen=True, kw_only=True):
@@ -92,11 +96,14 @@ class _NatsSubscription:
 
     async def _end(self, how: Any) -> None:
         try:
-            await how()
+            # The connection may close under it, and nats-py then waits for ever.
+            async with asyncio.timeout(DRAIN_WITHIN):
+                await how()
         except (
             nats.errors.ConnectionClosedError,
             nats.errors.ConnectionDrainingError,
             nats.errors.BadSubscriptionError,
+            TimeoutError,
         ):
             return  # it ended already, or ends with the connection
 
@@ -113,6 +120,7 @@ class NatsBus(Bus):
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._closing = False
+        self._when_back: list[Callable[[], None]] = []
 
     async def connect(self) -> None:
         """Connect, trying again until the settings' ``connect_timeout``.
@@ -154,14 +162,11 @@ class NatsBus(Bus):
         reply: str = "",
     ) -> None:
         """As ``Bus.publish``."""
+        outgoing.check(subject, data, headers, reply, self.max_payload)
         try:
             await self._client.publish(
                 subject, data, reply, headers=dict(headers) if headers else None
             )
-        except nats.errors.MaxPayloadError:
-            raise too_large(len(data), self.max_payload) from None
-        except (nats.errors.BadSubjectError, ValueError) as error:
-            raise BadRequest(f"Cannot publish on {subject[:80]!r}: {error}.") from None
         except (
             nats.errors.OutboundBufferLimitError,
             nats.errors.ConnectionClosedError,
@@ -179,11 +184,18 @@ class NatsBus(Bus):
                 Message(message.subject, message.data, message.reply, message.headers)
             )
 
-        return _NatsSubscription(
-            await self._client.subscribe(
+        try:
+            subscription = await self._client.subscribe(
                 subject, queue, cb=deliver, pending_msgs_limit=PENDING_MESSAGES
             )
-        )
+        except nats.errors.BadSubjectError:
+            raise BadRequest(f"Cannot subscribe to {subject[:80]!r}.") from None
+        except (
+            nats.errors.ConnectionClosedError,
+            nats.errors.ConnectionDrainingError,
+        ):
+            raise connection_lost() from None
+        return _NatsSubscription(subscription)
 
     async def flush(self, timeout: float = 5.0) -> None:
         """As ``Bus.flush``."""
@@ -191,6 +203,8 @@ class NatsBus(Bus):
             await self._client.flush(timeout)  # type: ignore[arg-type]
         except (TimeoutError, nats.errors.Error) as error:
             raise BusUnavailable(f"The server does not answer: {error!r}.") from None
+        if not self._client.is_connected:  # then it flushed into its own buffer
+            raise connection_lost()
 
     async def close(self) -> None:
         """As ``Bus.close``."""
@@ -212,9 +226,19 @@ class NatsBus(Bus):
         """Whether the server can be reached now."""
         return self._client.is_connected
 
-    def jetstream(self) -> JetStreamContext:
-        """nats-py's JetStream, for ``dspex.bus.durable`` only."""
-        return self._client.jetstream(timeout=5)
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended for good."""
+        return self._client.is_closed
+
+    def when_back(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` whenever a lost connection stands again.
+
+        Returns:
+            What ends that.
+        """
+        self._when_back.append(call)
+        return lambda: self._when_back.remove(call)
 
     async def gone(self, grace: float) -> None:
         """Return when the server has been away for ``grace`` seconds, or for good."""
@@ -229,7 +253,7 @@ class NatsBus(Bus):
     async def _on_error(self, error: Exception) -> None:
         # Runs inside nats-py's read loop: must neither raise nor wait.
         if denied := _DENIED.search(str(error)):
-            subject = denied.group(1)
+            subject = denied.group(1)  # in lower case
             self._fail_open(
                 Forbidden(
                     f"This connection may not publish on {subject!r}.",
@@ -255,6 +279,8 @@ class NatsBus(Bus):
         self._down.clear()
         self._up.set()
         _log.info("nats connection is back")
+        for call in list(self._when_back):
+            call()
 
     async def _on_closed(self) -> None:
         self._up.clear()
@@ -268,14 +294,6 @@ def _credentials(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     return {"nkeys_seed" if path.endswith(".nk") else "user_credentials": path}
-
-
-def too_large(size: int, limit: int) -> BadRequest:
-    """What a body gets that the server would not take."""
-    return BadRequest(
-        f"The message has {size} bytes; this server takes {limit} at most.",
-        hint="Send less, or raise max_payload in the server's configuration.",
-    )
 
 
 async def connect(settings: BusSettings) -> NatsBus:

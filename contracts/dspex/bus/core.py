@@ -108,12 +108,16 @@ class Replies:
         self._arrived: asyncio.Queue[Message | Exception] = asyncio.Queue(BACKLOG)
         self._on_close = on_close
         self._subscription: Subscription | None = None
+        self._overflowed = False
 
     def put(self, message: Message) -> None:
         """Take one answer in; a reader that lags too far behind is failed."""
+        if self._overflowed:
+            return
         try:
             self._arrived.put_nowait(message)
         except asyncio.QueueFull:
+            self._overflowed = True
             self.fail(
                 Overloaded(
                     f"{BACKLOG} replies were not read in time.",
@@ -277,9 +281,9 @@ class Bus(ABC):
         self._open.pop(replies.subject, None)
 
     def _fail_open(self, error: Failure, target: str | None = None) -> None:
-        """Fail the requests on their way, all or those to one subject."""
+        """Fail the requests on their way, all or those to one (lower-case) subject."""
         for replies in list(self._open.values()):
-            if target is None or replies.target == target:
+            if target is None or replies.target.lower() == target:
                 replies.fail(error)
 
 

@@ -24,6 +24,7 @@ from dspex.contracts.envelope import (
 from dspex.contracts.failures import (
     BY_CODE,
     BadRequest,
+    BusUnavailable,
     Cancelled,
     Failure,
     Internal,
@@ -64,10 +65,19 @@ class Audience(Struct, frozen=True, kw_only=True):
 
 
 class Events:
-    """What one process tells about one attempt at one request."""
+    """What one process tells about one attempt at one request.
 
-    def __init__(self, bus: Bus, audience: Audience) -> None:
+    Args:
+        bus: Where to tell it.
+        audience: Who is told.
+        keep_alive: Seconds of silence after which a stream says that it is alive.
+    """
+
+    def __init__(
+        self, bus: Bus, audience: Audience, keep_alive: float = KEEP_ALIVE
+    ) -> None:
         self.audience = audience
+        self._keep_alive_after = keep_alive
         self._bus = bus
         self._seq = 0
         self._to_inbox = audience.stream == "inbox" and answerable(audience.reply)
@@ -126,16 +136,16 @@ class Events:
         self._probe = await self._bus.replies()
         async with self._probe:
             while True:
-                quiet = KEEP_ALIVE - (time.monotonic() - self._last)
+                quiet = self._keep_alive_after - (time.monotonic() - self._last)
                 try:
                     await self._probe.next(max(quiet, 0.05))
                 except NoResponders:
                     return gone()
-                except TimeoutError:
+                except (TimeoutError, BusUnavailable):  # it may come back
                     await self._keep_alive()
 
     async def _keep_alive(self) -> None:
-        if time.monotonic() - self._last >= KEEP_ALIVE:
+        if time.monotonic() - self._last >= self._keep_alive_after:
             await self.emit(Status, message="still running")
 
     async def _publish_reply(self, reply: Reply) -> None:

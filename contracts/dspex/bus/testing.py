@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from typing import TYPE_CHECKING
 
-from dspex.bus.connection import too_large
+from dspex.bus import outgoing
 from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
 from dspex.contracts.failures import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_PATTERN = re.compile(r"(([^\s.*>]+|\*)\.)*([^\s.*>]+|\*|>)")
 
 
 class MemoryServer:
@@ -111,11 +114,8 @@ class MemoryBus(Bus):
         """As ``Bus.publish``."""
         if self._closed:
             raise connection_lost()
-        if len(data) > self.server.max_payload:
-            raise too_large(len(data), self.server.max_payload)
-        if not all(subject.split(".")) or " " in subject:
-            raise BadRequest(f"Cannot publish on {subject[:80]!r}: not a subject.")
-        wanted = self.server.deliver(Message(subject, data, reply, headers))
+        outgoing.check(subject, data, headers, reply, self.max_payload)
+        wanted = self.server.deliver(Message(subject, data, reply, _copy(headers)))
         if not wanted and reply:
             self.server.deliver(Message(reply, b"", "", {"Status": "503"}))
 
@@ -125,6 +125,8 @@ class MemoryBus(Bus):
         """As ``Bus.subscribe``."""
         if self._closed:
             raise connection_lost()
+        if not _PATTERN.fullmatch(subject):
+            raise BadRequest(f"Cannot subscribe to {subject[:80]!r}.")
         interest = _Interest(subject, handler, queue, self)
         self._mine.append(interest)
         self.server.add(interest)
@@ -132,6 +134,8 @@ class MemoryBus(Bus):
 
     async def flush(self, timeout: float = 5.0) -> None:
         """As ``Bus.flush``."""
+        if self._closed:
+            raise connection_lost()
         await _next_turn()
 
     async def close(self) -> None:
@@ -145,6 +149,16 @@ class MemoryBus(Bus):
     def max_payload(self) -> int:
         """As ``Bus.max_payload``."""
         return self.server.max_payload
+
+
+def _copy(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Headers as they are after the wire: on one line, without outer blanks."""
+    if not headers:
+        return None
+    return {
+        name: value.strip().replace("\r", " ").replace("\n", " ")
+        for name, value in headers.items()
+    }
 
 
 async def _next_turn() -> None:

@@ -244,7 +244,7 @@ def _messages() -> dict[str, Schema]:
     found: dict[str, Schema] = {}
     for one in OPERATIONS.values():
         body = _REQUEST_TYPE.format(name=one.request.__name__)
-        example = examples.REQUESTS[one.name]
+        example = _as_sent(examples.REQUESTS[one.name])
         found[f"{one.name}.request"] = _message(
             one.summary, "request", {"$ref": body}, example
         )
@@ -301,6 +301,15 @@ def _message(summary: str, family: str, payload: Schema, example: Any) -> Schema
     found["payload"] = payload
     found["examples"] = [{"payload": msgspec.to_builtins(example)}]
     return found
+
+
+def _as_sent(value: Any) -> Any:
+    """A body as people write it: without what is absent or empty."""
+    plain = msgspec.to_builtins(value)
+    if not isinstance(plain, dict):
+        return plain
+    kept = {key: _as_sent(item) for key, item in plain.items()}
+    return {key: item for key, item in kept.items() if item not in (None, {}, [])}
 
 
 def _schemas() -> dict[str, Schema]:

@@ -1,7 +1,8 @@
 """Bytes to values and back: JSON by default, MessagePack by content type.
 
 JSON values stay what they are: 3 is not 3.0, and integers keep all digits. An
-integer that MessagePack cannot hold travels there as ``{"$t": "int", "digits": …}``.
+integer that MessagePack cannot hold travels there as ``{"$t": "int", "digits": …}``
+and is an integer again once read.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ CONTENT_TYPES = (JSON, MSGPACK)
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`")
+_TAG = b"$t"
+# Python refuses to convert more digits than this, against slow attacks.
+_DIGITS = re.compile(r"-?[0-9]{1,4300}")
 _AT = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -61,6 +65,9 @@ def decode(data: bytes, wanted: Any, media: str = JSON) -> Any:
             failure's ``field`` is the path of the part at fault.
     """
     try:
+        if media == MSGPACK and _TAG in data:
+            plain = _untag_integers(_decoder(media, Any).decode(data))
+            return msgspec.convert(plain, wanted)
         return _decoder(media, wanted).decode(data)
     except msgspec.ValidationError as error:
         raise _misfit(str(error), wanted) from None
@@ -101,6 +108,16 @@ def _tag_integers(value: Any) -> Any:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return {"$t": "int", "digits": str(value)}
     return value
+
+
+def _untag_integers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_untag_integers(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("$t") == "int" and _DIGITS.fullmatch(str(value.get("digits"))):
+        return int(value["digits"])
+    return {key: _untag_integers(item) for key, item in value.items()}
 
 
 def _misfit(text: str, wanted: Any) -> BadRequest:

@@ -103,8 +103,9 @@ _ANSWER = {
 _FAULT = {
     "path": "outputs.answer",
     "found": '"3" (string)',
-    "expected": "int",
-    "message": 'outputs.answer: found "3" (string), expected int.',
+    "expected": "int (a whole number)",
+    "message": 'outputs.answer is "3" (string); allowed: int (a whole number). '
+    "The lax mode reads it as 3 (number).",
 }
 
 
@@ -123,7 +124,7 @@ REPLIES: dict[str, envelope.Done] = {
         _NATIVE,
     ),
     "signature.validate": _done(
-        {"valid": False, "values": {"answer": "3"}, "errors": [_FAULT]}, _NATIVE
+        {"valid": False, "values": {}, "errors": [_FAULT]}, _NATIVE
     ),
 }
 """The reply that answers the request of the same operation."""
@@ -131,7 +132,7 @@ REPLIES: dict[str, envelope.Done] = {
 FAILED = envelope.failed(
     REQUEST,
     InvalidInputs(
-        "inputs.text: found 3 (number), expected str.",
+        "inputs.text is 3 (number); allowed: str.",
         hint="Send text.",
         field="inputs.text",
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     seq: int
     at: float
     operations: list[str]
-    concurrency: int
+    concurrency: Annotated[int, Meta(ge=1)]
     queue: int = 0
     in_flight: int = 0
     queued: int = 0

@@ -34,6 +34,7 @@ from dspex.contracts.failures import (
 )
 from dspex.contracts.subjects import DEFAULT_TENANT
 from dspex.router.choosing import Wanted, choose, read_route
+from dspex.router.settings import DEFAULTS, Settings
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus, Replies
@@ -41,16 +42,6 @@ if TYPE_CHECKING:
     from dspex.bus.incoming import Request
     from dspex.contracts.subjects import Subjects
     from dspex.router.targets import Target, Targets
-
-HANDSHAKE = 0.25
-"""Seconds without a word after which a process is suspect."""
-
-CHECK = 0.5
-"""Seconds between two looks whether the process of a request still lives."""
-
-GRACE = 0.02
-"""Seconds before the deadline at which the router answers itself: after the
-process, which knows more, and before the client stops waiting."""
 
 
 class Fallen(Exception):
@@ -81,7 +72,14 @@ class Ticket:
 class Dispatcher:
     """Sends requests to the processes chosen for them."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, targets: Targets) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        targets: Targets,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        self._settings = settings
         self._bus = bus
         self._subjects = subjects
         self._targets = targets
@@ -143,14 +141,15 @@ class Dispatcher:
 
     async def _follow(self, ticket: Ticket, target: Target, replies: Replies) -> None:
         """Wait for the end, watching that there can be one."""
-        worker = target.beat.worker
+        worker, settings = target.beat.worker, self._settings
         accepted = False
         while True:
-            left = ticket.request.remaining(incoming.now_ms()) - GRACE
+            left = ticket.request.remaining(incoming.now_ms()) - settings.grace
             if left <= 0:
                 raise _too_late(worker)
             try:
-                reply = await replies.next(min(left, CHECK if accepted else HANDSHAKE))
+                pause = settings.check if accepted else settings.handshake
+                reply = await replies.next(min(left, pause))
             except NoResponders:
                 self._targets.forget(worker)
                 raise Fallen("after_no_responders") from None

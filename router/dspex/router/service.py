@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Audience, Events, refuse
 from dspex.bus.program import VERSION, Context
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
@@ -24,6 +24,7 @@ from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
 from dspex.native.compiling import compile_signature
 from dspex.native.requiring import require
 from dspex.router.dispatching import Dispatcher, Ticket, wanted_of
+from dspex.router.settings import DEFAULTS, Settings
 from dspex.router.targets import Targets
 
 if TYPE_CHECKING:
@@ -32,24 +33,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_TIMEOUT = 120.0
-"""Deadline of requests that bring none, seconds."""
-
-LEARNING = 0.3
-"""Seconds a new router waits for workers to answer its ``discover``."""
-
-EXPIRE_EVERY = 0.25
-"""Seconds between two looks for silent workers."""
-
 
 class Router:
     """Takes requests, decides, dispatches."""
 
-    def __init__(self, bus: Bus, subjects: Subjects) -> None:
-        self.targets = Targets()
+    def __init__(
+        self, bus: Bus, subjects: Subjects, settings: Settings = DEFAULTS
+    ) -> None:
+        self.targets = Targets(settings.silence)
+        self._settings = settings
         self._bus = bus
         self._subjects = subjects
-        self._dispatcher = Dispatcher(bus, subjects, self.targets)
+        self._dispatcher = Dispatcher(bus, subjects, self.targets, settings)
         self._in_hand: dict[tuple[str, str], list[Ticket]] = {}
         self._heard = asyncio.Event()
         self._tasks = Tasks()
@@ -60,7 +55,7 @@ class Router:
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
         await self._bus.publish(self._subjects.discover())
         try:
-            async with asyncio.timeout(LEARNING):
+            async with asyncio.timeout(self._settings.learning):
                 await self._heard.wait()
         except TimeoutError:
             _log.info("no worker has answered yet")
@@ -75,7 +70,13 @@ class Router:
     async def call(self, message: Message) -> None:
         """One request, whoever's it is."""
         address = self._subjects.read_call(message.subject)
-        request = incoming.read(message, address.name, address.tenant, DEFAULT_TIMEOUT)
+        timeout = self._settings.default_timeout
+        try:
+            request = incoming.read(message, address.name, address.tenant, timeout)
+        except Failure as failure:  # told to its tenant, and to nobody else
+            subjects = self._subjects.of(address.tenant)
+            await refuse(self._bus, subjects, message, failure)
+            return
         logs.request_id.set(request.id)
         events = Events(self._bus, self._audience(request))
         with tracing.span(f"route {request.operation}", request.headers):
@@ -144,7 +145,7 @@ class Router:
 
     async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(EXPIRE_EVERY)
+            await asyncio.sleep(self._settings.expire)
             for worker in self.targets.expire(time.monotonic()):
                 _log.warning("worker is silent", extra={"worker": worker})
 

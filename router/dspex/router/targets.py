@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dspex.router.settings import DEFAULTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dspex.contracts.heartbeats import Heartbeat
-
-SILENCE = 3.0
-"""Seconds without a heartbeat after which a process counts as lost."""
 
 
 class Target:
@@ -46,9 +45,14 @@ class Target:
 
 
 class Targets:
-    """All processes that answer requests."""
+    """All processes that answer requests.
 
-    def __init__(self) -> None:
+    Args:
+        silence: Seconds without a heartbeat after which one counts as lost.
+    """
+
+    def __init__(self, silence: float = DEFAULTS.silence) -> None:
+        self._silence = silence
         self._known: dict[str, Target] = {}
 
     def __len__(self) -> int:
@@ -84,7 +88,7 @@ class Targets:
         silent = [
             worker
             for worker, target in self._known.items()
-            if now - target.seen > SILENCE
+            if now - target.seen > self._silence
         ]
         for worker in silent:
             del self._known[worker]

@@ -1,0 +1,317 @@
+"""What must not be lost: streams, consumers and appending, by JetStream's JSON API.
+
+nats-py's own JetStream drops configuration fields it does not know, and its
+publishers wait on after the connection broke. Here everything is a request on our
+bus, so it fails when the connection does, and tries again for as long as it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct, field
+
+from dspex.bus.core import NoResponders
+from dspex.contracts import encoding
+from dspex.contracts.failures import (
+    BadRequest,
+    BusUnavailable,
+    Conflict,
+    Failure,
+    NotFound,
+)
+
+if TYPE_CHECKING:
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
+
+API = "$JS.API"
+"""Root of JetStream's own subjects."""
+
+MESSAGE_ID = "Nats-Msg-Id"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+TTL = "Nats-TTL"
+
+ATTEMPT = 2.0
+"""Seconds until an unacknowledged append is sent again."""
+
+PAUSE = 0.1
+"""Seconds before an append that found nobody is sent again."""
+
+_NAME_IN_USE = 10058
+_WRONG_LAST = (10071, 10164)
+_NOT_YET = (10008, 10009)  # no leader, or the system is starting
+_IN_SECONDS = ("max_age", "duplicate_window", "ack_wait")
+
+
+class StreamConfig(Struct, frozen=True, kw_only=True):
+    """All of a stream's configuration that we use; ``None`` leaves a field out.
+
+    Attributes:
+        name: Its name.
+        subjects: What it stores; never subjects that are answered, for the
+            stream would answer first.
+        description: For people.
+        retention: ``limits``: kept until a limit is reached. The work-queue form
+            forgets its duplicates when the server restarts.
+        storage: ``file`` or ``memory``.
+        num_replicas: Servers that hold it.
+        max_age: Seconds a message is kept; 0 for ever.
+        max_bytes: Largest size; -1 without limit.
+        max_msgs_per_subject: Messages kept per subject; -1 without limit.
+        discard: What goes at a limit: the ``old`` or the ``new`` message.
+        duplicate_window: Seconds in which a message id is stored only once.
+        no_ack: Store without acknowledging, for copies beside the hot path.
+        persist_mode: ``async`` stores without waiting for the disk.
+        compression: ``s2`` or none.
+        allow_direct: Any replica may answer reads.
+        allow_msg_ttl: Messages may have an end of their own.
+        allow_rollup_hdrs: A message may replace those before it.
+        deny_delete: Messages cannot be deleted one by one.
+    """
+
+    name: str
+    subjects: list[str]
+    description: str | None = None
+    retention: Literal["limits", "interest", "workqueue"] = "limits"
+    storage: Literal["file", "memory"] = "file"
+    num_replicas: int = 1
+    max_age: float = 0.0
+    max_bytes: int = -1
+    max_msgs_per_subject: int = -1
+    discard: Literal["old", "new"] = "old"
+    duplicate_window: float = 120.0
+    no_ack: bool = False
+    persist_mode: Literal["async"] | None = None
+    compression: Literal["s2"] | None = None
+    allow_direct: bool = True
+    allow_msg_ttl: bool | None = None
+    allow_rollup_hdrs: bool | None = None
+    deny_delete: bool | None = None
+
+
+class ConsumerConfig(Struct, frozen=True, kw_only=True):
+    """A durable pull consumer: one per pool, made once, bound by its name.
+
+    Attributes:
+        name: Its name.
+        filter_subjects: What it takes of the stream; empty: all.
+        ack_wait: Seconds after which an unsettled message is delivered again.
+        max_deliver: Deliveries of one message at most; -1 without limit.
+        max_ack_pending: Messages delivered and not settled at most.
+        deliver_policy: Where it begins.
+    """
+
+    name: str
+    filter_subjects: list[str] = field(default_factory=list)
+    ack_wait: float = 30.0
+    max_deliver: int = 4
+    max_ack_pending: int = 1000
+    deliver_policy: Literal["all", "new", "last"] = "all"
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One message to append.
+
+    Attributes:
+        subject: Of some stream.
+        data: Its body.
+        message_id: Stored once under this id; default: an id of its own, so that
+            sending it again is harmless.
+        expected_last: Sequence that must be the last one of ``subject``; 0: none.
+        ttl: Seconds after which the server removes it, at least 1.
+        headers: More headers.
+    """
+
+    subject: str
+    data: bytes = b""
+    message_id: str = ""
+    expected_last: int | None = None
+    ttl: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+async def ensure_stream(bus: NatsBus, config: StreamConfig) -> None:
+    """Create a stream, or make the one of this name like ``config``.
+
+    Raises:
+        Conflict: It exists, and differs in what cannot be changed.
+        BusUnavailable: JetStream does not answer.
+    """
+    wire = _wire(config)
+    try:
+        await api(bus, f"STREAM.CREATE.{config.name}", wire)
+    except Conflict:
+        try:
+            await api(bus, f"STREAM.UPDATE.{config.name}", wire)
+        except (BadRequest, Conflict) as failure:
+            raise Conflict(
+                f"Stream {config.name!r} exists and cannot become what is wanted: "
+                f"{failure.message}",
+                hint="Give it another name, or move its messages by hand.",
+            ) from None
+
+
+async def ensure_consumer(bus: NatsBus, stream: str, config: ConsumerConfig) -> None:
+    """Create a durable pull consumer, or make the one of this name like ``config``.
+
+    Raises:
+        NotFound: There is no such stream.
+        BusUnavailable: JetStream does not answer.
+    """
+    wire = _wire(config) | {"durable_name": config.name, "ack_policy": "explicit"}
+    await api(
+        bus,
+        f"CONSUMER.CREATE.{stream}.{config.name}",
+        {"stream_name": stream, "config": wire},
+    )
+
+
+async def api(
+    bus: NatsBus, verb: str, body: Any = None, timeout: float = 5.0
+) -> dict[str, Any]:
+    """Ask JetStream, such as ``api(bus, "STREAM.INFO.JOBS")``.
+
+    Raises:
+        Failure: It refuses; or it does not answer (``BusUnavailable``).
+    """
+    data = b"" if body is None else msgspec.json.encode(body)
+    try:
+        message = await bus.request(f"{API}.{verb}", data, timeout=timeout)
+    except (NoResponders, TimeoutError):
+        raise BusUnavailable(
+            f"JetStream does not answer {verb}.",
+            hint="Start nats-server with JetStream, and look whether it is ready.",
+        ) from None
+    return read(message)
+
+
+def read(message: Message) -> dict[str, Any]:
+    """An answer of JetStream's, or the failure it says."""
+    found: dict[str, Any] = encoding.decode(message.data, dict[str, Any])
+    if error := found.get("error"):
+        raise _failure(error)
+    return found
+
+
+class Appender:
+    """Appends to streams, a bounded number of messages at a time.
+
+    Args:
+        bus: Where.
+        concurrency: Messages not acknowledged yet at most; more wait.
+    """
+
+    def __init__(self, bus: NatsBus, *, concurrency: int = 64) -> None:
+        self._bus = bus
+        self._slots = asyncio.Semaphore(concurrency)
+
+    async def append(self, entry: Entry, *, timeout: float = 5.0) -> int:
+        """Store one message; tried again, under one id, until it is.
+
+        Args:
+            entry: What to store.
+            timeout: Seconds after which it fails.
+
+        Returns:
+            Its sequence in the stream.
+
+        Raises:
+            Conflict: Something else came last on its subject.
+            BusUnavailable: It was not acknowledged in time; it may be stored.
+            Failure: The stream refuses it.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._slots:
+                return await self._until_stored(entry)
+        except TimeoutError:
+            raise BusUnavailable(
+                f"No stream acknowledged a message on {entry.subject!r} "
+                f"within {timeout:g} s.",
+                hint="Create the stream, or wait for JetStream; append it again "
+                "with the same message id.",
+            ) from None
+
+    async def _until_stored(self, entry: Entry) -> int:
+        headers = _headers(entry)
+        tried = False
+        while True:
+            try:
+                answer = await self._bus.request(
+                    entry.subject, entry.data, headers=headers, timeout=ATTEMPT
+                )
+            except (NoResponders, TimeoutError, BusUnavailable):
+                if self._bus.is_closed:
+                    raise
+                await asyncio.sleep(PAUSE)
+            else:
+                sequence = await self._sequence(entry, headers, answer, tried)
+                if sequence is not None:
+                    return sequence
+                await asyncio.sleep(PAUSE)
+            tried = True
+
+    async def _sequence(
+        self, entry: Entry, headers: dict[str, str], answer: Message, tried: bool
+    ) -> int | None:
+        """Where it is stored; ``None`` when the server wants it again later."""
+        found: dict[str, Any] = encoding.decode(answer.data, dict[str, Any])
+        error = found.get("error")
+        if error is None:
+            return int(found["seq"])
+        if error.get("err_code") in _NOT_YET:
+            return None
+        failure = _failure(error)
+        if tried and isinstance(failure, Conflict):
+            # Perhaps it conflicts with itself: stored before, and the word of it
+            # lost. The server compares sequences before it looks for duplicates.
+            own = await self._own(found["stream"], entry.subject, headers[MESSAGE_ID])
+            if own is not None:
+                return own
+        raise failure
+
+    async def _own(self, stream: str, subject: str, message_id: str) -> int | None:
+        """Where the last message of a subject is, if it has this id."""
+        found = await api(
+            self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}
+        )
+        message = found["message"]
+        stored = base64.b64decode(message.get("hdrs", "")).decode()
+        if f"{MESSAGE_ID}: {message_id}\r\n" not in stored:
+            return None
+        return int(message["seq"])
+
+
+def _headers(entry: Entry) -> dict[str, str]:
+    headers = entry.headers | {MESSAGE_ID: entry.message_id or uuid4().hex}
+    if entry.expected_last is not None:
+        headers[EXPECTED_LAST] = str(entry.expected_last)
+    if entry.ttl is not None:
+        headers[TTL] = str(entry.ttl)
+    return headers
+
+
+def _wire(config: StreamConfig | ConsumerConfig) -> dict[str, Any]:
+    """The configuration as the server reads it: times are nanoseconds."""
+    fields = msgspec.structs.asdict(config)
+    found = {name: value for name, value in fields.items() if value is not None}
+    for name in _IN_SECONDS:
+        if name in found:
+            found[name] = int(found[name] * 1e9)
+    return found
+
+
+def _failure(error: dict[str, Any]) -> Failure:
+    said = f"JetStream refuses: {error.get('description', '')}."
+    if error.get("err_code") in _WRONG_LAST:
+        return Conflict(said, hint="Read what came last, and decide again.")
+    if error.get("err_code") == _NAME_IN_USE:
+        return Conflict(said, hint="Update the stream instead.")
+    code = error.get("code", 500)
+    if code == NotFound.status:
+        return NotFound(said, hint="Create it first.")
+    return BadRequest(said) if code < 500 else BusUnavailable(said)

@@ -1,0 +1,32 @@
+"""How long a router waits for what."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Waiting times, in seconds; tests shorten them.
+
+    Attributes:
+        default_timeout: Deadline of requests that bring none.
+        learning: A new router waits this long for workers to answer its ``discover``.
+        handshake: Without a word for this long a process is suspect.
+        check: Between two looks whether the process of a request still lives.
+        grace: Before the deadline, when the router answers itself: after the process,
+            which knows more, and before the client stops waiting.
+        silence: Without a heartbeat for this long a process counts as lost.
+        expire: Between two looks for silent processes.
+    """
+
+    default_timeout: float = 120.0
+    learning: float = 0.3
+    handshake: float = 0.25
+    check: float = 0.5
+    grace: float = 0.02
+    silence: float = 3.0
+    expire: float = 0.25
+
+
+DEFAULTS = Settings()
+"""What the router program uses."""

@@ -1,0 +1,146 @@
+"""The Python client and its twin for notebooks, against the real programs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.asking import chat, question
+
+import dspex.client
+import dspex.client.sync
+from dspex.client.client import Ask
+from dspex.contracts.envelope import Accepted, Delta, DoneEvent
+from dspex.contracts.failures import (
+    BadRequest,
+    BusUnavailable,
+    DeadlineExceeded,
+    InvalidInputs,
+    LmRateLimit,
+)
+
+if TYPE_CHECKING:
+    from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
+
+    from dspex.client import Client
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy]
+
+
+async def test_outputs_are_attributes(client: Client, model: ScriptedModel) -> None:
+    """An answer's outputs can be read by name, and a wrong name says which exist."""
+    model.reply_with(chat(answer="Paris"))
+
+    found = await client.predict("question -> answer", question="Capital?")
+
+    assert found.answer == found["answer"] == "Paris"
+    with pytest.raises(AttributeError, match="Outputs: answer"):
+        _ = found.anwser
+
+
+async def test_connect_by_environment(
+    stack: Stack, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without arguments the environment says which server and prefix."""
+    monkeypatch.setenv("DSPEX_NATS_URL", stack.url)
+    monkeypatch.setenv("DSPEX_PREFIX", stack.prefix)
+
+    async with dspex.client.connect() as client:
+        found = await client.chain_of_thought("question -> answer", question="?")
+
+    assert list(found.outputs) == ["reasoning", "answer"]
+
+
+async def test_failures_are_typed(client: Client, model: ScriptedModel) -> None:
+    """What the reply calls a code is an exception class here, with its facts."""
+    model.fail_with(429, retry_after=3, times=1)
+
+    with pytest.raises(LmRateLimit) as limited:
+        await client.predict("q -> a", q="x")
+    with pytest.raises(InvalidInputs, match=r"inputs\.q"):
+        await client.predict("q -> a", p="x")
+
+    assert limited.value.retry_after_ms == 3000
+    assert limited.value.retryable
+
+
+async def test_stream(client: Client, model: ScriptedModel) -> None:
+    """Events come typed, the outputs last."""
+    model.reply_with(chat(answer="one two"))
+
+    events = [event async for event in client.stream("predict", question())]
+
+    assert any(isinstance(event, Accepted) for event in events)
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    assert text == "one two"
+    assert isinstance(events[-1], DoneEvent)
+    assert events[-1].outputs == {"answer": "one two"}
+
+
+async def test_stream_raises_its_failure(client: Client, model: ScriptedModel) -> None:
+    """A stream that fails raises what failed it."""
+    with pytest.raises(BadRequest, match="signture"):
+        async for _ in client.stream("predict", {"signture": "q -> a"}):
+            pass
+
+
+async def test_leaving_a_stream_stops_it(client: Client, model: ScriptedModel) -> None:
+    """Breaking out of the loop ends the model's call."""
+    model.reply_with(chat(answer="word " * 4000))
+    model.chunk, model.chunk_delay = 5, 0.01
+    events = client.stream("predict", question())
+
+    async for event in events:
+        if isinstance(event, Delta):
+            break
+    await events.aclose()  # type: ignore[attr-defined]
+
+    await asyncio.wait_for(model.disconnected(1), 10)
+
+
+async def test_timeout_is_a_deadline(client: Client, model: ScriptedModel) -> None:
+    """The timeout travels as the deadline, so the failure says where time went."""
+    model.hang()
+
+    with pytest.raises(DeadlineExceeded, match="in the queue"):
+        await client.predict("q -> a", q="x", ask=Ask(timeout=0.5))
+
+
+async def test_direct_to_a_pool(client: Client, model: ScriptedModel) -> None:
+    """A pool can be asked without a router."""
+    found = await client.predict("q -> a", q="x", ask=Ask(direct="light"))
+
+    assert found.metadata.reason == "direct"
+
+
+async def test_no_server() -> None:
+    """A wrong address fails with the address and what to do."""
+    settings = dspex.client.connect("nats://127.0.0.1:1", connect_timeout=0.3)
+
+    with pytest.raises(BusUnavailable, match=r"127\.0\.0\.1:1") as caught:
+        await settings.__aenter__()
+
+    assert "dspex up" in caught.value.hint
+
+
+async def test_sync_twin(stack: Stack, model: ScriptedModel) -> None:
+    """The twin answers, streams and fails the same, while a loop already runs."""
+    model.reply_with(chat(answer="one two"), times=2)
+
+    def asked() -> tuple[str, str, str]:
+        with dspex.client.sync.connect(stack.url, prefix=stack.prefix) as client:
+            answer = client.predict("question -> answer", question="?").answer
+            events = list(client.stream("predict", question()))
+            text = "".join(e.text for e in events if isinstance(e, Delta))
+            with pytest.raises(InvalidInputs) as caught:
+                client.predict("q -> a")
+            parsed = client.call("signature.parse", {"signature": "a -> b"})
+            thought = client.chain_of_thought("a -> b", a="x")
+            assert list(thought.outputs) == ["reasoning", "b"]
+            client.cancel("nothing")
+            assert parsed.metadata.implementation == "native"
+            return answer, text, caught.value.code
+
+    assert await asyncio.to_thread(asked) == ("one two", "one two", "invalid_inputs")

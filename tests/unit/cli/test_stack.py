@@ -1,0 +1,79 @@
+"""A stack whose parts do not do what they should."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from dspex.cli.lm import Choice
+from dspex.cli.plan import Plan
+from dspex.cli.stack import Settings, Stack, StackFailed
+from dspex.contracts import configuration
+from dspex.contracts.configuration import Lm
+
+pytestmark = pytest.mark.nats
+
+
+def _stack(
+    folder: Path,
+    script: str,
+    environ: dict[str, str] | None = None,
+    ready_s: float = 30,
+) -> Stack:
+    """A stack whose programs are a shell script."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    found = configuration.parse("", environ or {})
+    lm = found.lms.get("default", Lm(model="openai/x"))
+    choice = Choice(lm=lm, why="a test")
+    plan = Plan(configuration=found, choice=choice, python=str(python))
+    settings = Settings(home=folder, logs=folder / "logs", ready_s=ready_s, grace_s=0.5)
+    return Stack(plan, settings, lambda line: None)
+
+
+async def test_program_that_ends_fails_the_start(tmp_path: Path) -> None:
+    """A program that ends at once fails the start with its name and last words."""
+    stack = _stack(tmp_path, "echo no module >&2; exit 3")
+
+    with pytest.raises(StackFailed, match=r"ended with status 3.*\nno module"):
+        await stack.__aenter__()
+
+    assert stack.processes() == {}
+
+
+async def test_program_that_never_answers_fails_the_start(tmp_path: Path) -> None:
+    """When the wait is over the message lists what is not ready, with its log."""
+    stack = _stack(tmp_path, "echo thinking; read _", ready_s=1)
+
+    with pytest.raises(StackFailed) as failed:
+        await stack.__aenter__()
+
+    assert "Not ready after 1 s: router, native, worker-light-1" in str(failed.value)
+    assert "thinking" in str(failed.value)
+    assert stack.processes() == {}
+
+
+async def test_model_that_cannot_start_fails_the_start(tmp_path: Path) -> None:
+    """Nothing takes the place of a built-in model that cannot start."""
+    script = 'case "$*" in *model*) echo no weights; exit 2;; *) read _;; esac'
+    stack = _stack(tmp_path, script, {"DSPEX_LM": "builtin"})
+
+    with pytest.raises(StackFailed, match=r"model ended with status 2.*\nno weights"):
+        await stack.__aenter__()
+
+    assert stack.processes() == {}
+
+
+async def test_taken_port_is_explained(tmp_path: Path) -> None:
+    """A port that is taken is named, with what to set."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    environ = {"DSPEX_NATS_LISTEN": f"127.0.0.1:{port}"}
+    stack = _stack(tmp_path, "read _", environ)
+
+    async with server:
+        with pytest.raises(StackFailed, match=rf"port {port}\. Set nats\.listen"):
+            await stack.__aenter__()
+
+    assert stack.processes() == {}
