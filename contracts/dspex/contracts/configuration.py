@@ -20,12 +20,10 @@ from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 BUILTIN_MODEL = "builtin"
 """The ``model`` of the built-in toy model."""
-
-_SECTIONS = {"NATS": "nats", "LMS": "lms", "POOLS": "pools"}
 
 
 class ConfigurationError(Exception):
@@ -40,12 +38,14 @@ class Nats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         listen: Where the embedded server listens; port 0 is a free one.
         store: Folder of its JetStream data.
         credentials: File with an NKey seed or a credentials file, for ``url``.
+        grace: Seconds without a server after which a program gives up.
     """
 
     url: str | None = None
     listen: str = "127.0.0.1:0"
     store: str = ".dspex/nats"
     credentials: str | None = None
+    grace: Annotated[float, Meta(gt=0)] = 30.0
 
 
 class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +94,10 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue: Annotated[int, Meta(ge=0)] = 64
     lm: str = "default"
     request_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+
+
+_SECTIONS: dict[str, type[Struct]] = {"NATS": Nats, "LMS": Lm, "POOLS": Pool}
+"""The struct of each section that variables can override."""
 
 
 class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,23 +160,40 @@ def _override(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     if prefix := environ.get("DSPEX_PREFIX"):
         values["prefix"] = prefix
     if model := environ.get("DSPEX_LM"):
-        values.setdefault("lms", {}).setdefault("default", {})["model"] = model
+        _table(_table(values, "lms"), "default")["model"] = model
     for name, text in environ.items():
-        if name.startswith("DSPEX_") and text:
-            _override_one(values, name, text)
+        _, _, section = name.partition("DSPEX_")
+        section, _, key = section.partition("_")
+        if name.startswith("DSPEX_") and section in _SECTIONS and key and text:
+            _override_one(_table(values, section.lower()), section, key.lower(), text)
 
 
-def _override_one(values: dict[str, Any], name: str, text: str) -> None:
-    _, section, *rest = name.split("_")
-    if section not in _SECTIONS or not rest:
-        return
-    table = values.setdefault(_SECTIONS[section], {})
-    key = "_".join(rest).lower()
+def _override_one(table: dict[str, Any], section: str, key: str, text: str) -> None:
+    kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     if section != "NATS":
-        # DSPEX_POOLS_LIGHT_PROCESSES: the pool is one word, the key may be more.
-        member, _, key = key.partition("_")
-        table = table.setdefault(member, {})
-    table[key] = _literal(text)
+        member, key = _split(key, kinds)
+        table = _table(table, member)
+    # A key of digits or a model called "true" is text all the same.
+    is_text = "str" in str(kinds.get(key, ""))
+    table[key] = text if is_text else _literal(text)
+
+
+def _split(key: str, known: Iterable[str]) -> tuple[str, str]:
+    """Take ``my_pool_request_timeout_s`` apart; the longest key that fits counts."""
+    for one in sorted(known, key=len, reverse=True):
+        if key.endswith(f"_{one}"):
+            return key.removesuffix(f"_{one}"), one
+    member, _, rest = key.partition("_")
+    return member, rest
+
+
+def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found: Any = values.setdefault(name, {})
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            f"dspex.toml: {name!r} is a value and must be a section: [{name}]."
+        )
+    return found
 
 
 def _literal(text: str) -> Any:
@@ -185,8 +206,12 @@ def _literal(text: str) -> Any:
 
 def to_environ(name: str, one: Lm) -> dict[str, str]:
     """The environment that describes one language model to a child process."""
-    given = {key: value for key, value in msgspec.to_builtins(one).items() if value}
     return {
-        f"DSPEX_LMS_{name.upper()}_{key.upper()}": str(value)
-        for key, value in given.items()
+        f"DSPEX_LMS_{name.upper()}_{key.upper()}": _text(value)
+        for key, value in msgspec.to_builtins(one).items()
+        if value is not None
     }
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,305 @@
+"""Small things with an owner (leases) and large things (blobs), kept by JetStream.
+
+Both are stored as NATS's own key-value and object stores store them, so any NATS
+client can read them. Leases do without the delete markers of newer servers, behind
+which nats-py sees keys that are gone; blobs are read by batches of direct gets,
+which leave no consumer behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from dspex.bus.core import NoResponders
+from dspex.bus.durable import (
+    API,
+    Appender,
+    Entry,
+    StreamConfig,
+    ensure_stream,
+)
+from dspex.contracts import encoding
+from dspex.contracts.failures import BadRequest, BusUnavailable, Conflict, NotFound
+from dspex.contracts.headers import STATUS
+from dspex.contracts.subjects import token
+
+if TYPE_CHECKING:
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
+
+OPERATION = "KV-Operation"
+SEQUENCE = "Nats-Sequence"
+
+CHUNK = 128 * 1024
+"""Bytes per message of a blob."""
+
+AT_ONCE = 16
+"""Chunks of a blob that are on their way to a reader at a time."""
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """A key somebody holds for a while.
+
+    Attributes:
+        key: What is held.
+        value: Who holds it, as the holder says.
+        revision: Grows with every change; whoever has the latest holds it.
+    """
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Leases:
+    """Keys that one holder at a time has, until it releases or forgets them.
+
+    Args:
+        bus: Where.
+        bucket: Name of the key-value bucket.
+    """
+
+    def __init__(self, bus: NatsBus, bucket: str) -> None:
+        self._bus = bus
+        self._stream = f"KV_{token(bucket, 'bucket')}"
+        self._root = f"$KV.{bucket}"
+        self._appender = Appender(bus)
+
+    async def open(self) -> None:
+        """Create the bucket if it is not there."""
+        await ensure_stream(
+            self._bus,
+            StreamConfig(
+                name=self._stream,
+                subjects=[f"{self._root}.>"],
+                max_msgs_per_subject=1,
+                discard="new",
+                allow_msg_ttl=True,
+                allow_rollup_hdrs=True,
+                deny_delete=True,
+            ),
+        )
+
+    async def acquire(self, key: str, value: bytes, ttl: int) -> Lease:
+        """Hold ``key`` for ``ttl`` seconds, if nobody does.
+
+        Raises:
+            Conflict: Somebody holds it.
+            BusUnavailable: It cannot be known.
+        """
+        found = await self._find(key)
+        last = 0
+        if found is not None:
+            if not found.headers.get(OPERATION):
+                raise Conflict(f"{key!r} is held.", hint="Wait until it is released.")
+            last = int(found.headers[SEQUENCE])
+        return await self._store(key, value, last, ttl)
+
+    async def renew(self, lease: Lease, ttl: int) -> Lease:
+        """Hold it for ``ttl`` more seconds.
+
+        Raises:
+            Conflict: It was lost: it ended, or somebody else has it.
+        """
+        return await self._store(lease.key, lease.value, lease.revision, ttl)
+
+    async def release(self, lease: Lease) -> None:
+        """Let it go.
+
+        Raises:
+            Conflict: It was lost before.
+        """
+        await self._appender.append(
+            Entry(
+                subject=self._subject(lease.key),
+                expected_last=lease.revision,
+                ttl=1,
+                headers={OPERATION: "DEL"},
+            )
+        )
+
+    async def get(self, key: str) -> Lease | None:
+        """Who holds ``key``, if anybody does."""
+        found = await self._find(key)
+        if found is None or found.headers.get(OPERATION):
+            return None
+        revision = int(found.headers[SEQUENCE])
+        return Lease(key=key, value=found.data, revision=revision)
+
+    async def _store(self, key: str, value: bytes, last: int, ttl: int) -> Lease:
+        if ttl < 1:
+            raise BadRequest(f"A lease of {ttl} s is too short; 1 s is the shortest.")
+        entry = Entry(
+            subject=self._subject(key), data=value, expected_last=last, ttl=ttl
+        )
+        revision = await self._appender.append(entry)
+        return Lease(key=key, value=value, revision=revision)
+
+    async def _find(self, key: str) -> Message | None:
+        return await _last(self._bus, self._stream, self._subject(key))
+
+    def _subject(self, key: str) -> str:
+        return f"{self._root}.{token(key, 'key')}"
+
+
+class _Described(Struct, kw_only=True):
+    """What the object store keeps about one object (ADR-20)."""
+
+    name: str
+    bucket: str
+    nuid: str
+    size: int
+    mtime: str
+    chunks: int
+    digest: str
+    options: dict[str, Any]
+
+
+class Blobs:
+    """Large bodies, by name, until they end.
+
+    Args:
+        bus: Where.
+        bucket: Name of the object store's bucket.
+        ttl: Seconds after which a blob ends.
+    """
+
+    def __init__(self, bus: NatsBus, bucket: str, ttl: float = 3600.0) -> None:
+        self._bus = bus
+        self._bucket = token(bucket, "bucket")
+        self._stream = f"OBJ_{bucket}"
+        self._ttl = ttl
+        self._appender = Appender(bus)
+
+    async def open(self) -> None:
+        """Create the bucket if it is not there."""
+        root = f"$O.{self._bucket}"
+        await ensure_stream(
+            self._bus,
+            StreamConfig(
+                name=self._stream,
+                subjects=[f"{root}.C.>", f"{root}.M.>"],
+                discard="new",
+                max_age=self._ttl,
+                duplicate_window=min(120.0, self._ttl),
+                allow_rollup_hdrs=True,
+            ),
+        )
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Store ``data``; what had this name before ends with its own time.
+
+        Raises:
+            BusUnavailable: Not all of it was acknowledged; it is not there.
+        """
+        nuid = uuid4().hex
+        chunks = range(0, len(data), CHUNK)
+        for start in chunks:
+            chunk = Entry(subject=self._chunks(nuid), data=data[start : start + CHUNK])
+            await self._appender.append(chunk)
+        described = _Described(
+            name=name,
+            bucket=self._bucket,
+            nuid=nuid,
+            size=len(data),
+            mtime=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            chunks=len(chunks),
+            digest=_digest(data),
+            options={"max_chunk_size": CHUNK},
+        )
+        await self._appender.append(
+            Entry(
+                subject=self._about(name),
+                data=msgspec.json.encode(described),
+                headers={"Nats-Rollup": "sub"},
+            )
+        )
+
+    async def get(self, name: str) -> bytes:
+        """The data stored as ``name``, checked against its digest.
+
+        Raises:
+            NotFound: There is none, or it has ended.
+            BusUnavailable: It could not be read whole.
+        """
+        about = await _last(self._bus, self._stream, self._about(name))
+        if about is None:
+            raise NotFound(
+                f"There is no blob {name[:80]!r}.",
+                hint=f"Blobs end after {self._ttl:g} s; send it again.",
+            )
+        described: _Described = encoding.decode(about.data, _Described)
+        data = b"".join(await self._read(described))
+        if _digest(data) != described.digest:
+            raise BusUnavailable(f"Blob {name[:80]!r} was read with a wrong digest.")
+        return data
+
+    async def _read(self, described: _Described) -> list[bytes]:
+        chunks: list[bytes] = []
+        after = 0
+        while len(chunks) < described.chunks:
+            found = await self._batch(described.nuid, after)
+            if not found:
+                raise NotFound(
+                    f"Blob {described.name[:80]!r} ended.", hint="Send it again."
+                )
+            chunks += [message.data for message in found]
+            after = int(found[-1].headers[SEQUENCE])
+        return chunks
+
+    async def _batch(self, nuid: str, after: int) -> list[Message]:
+        """The next chunks behind a sequence."""
+        wanted = {
+            "batch": AT_ONCE,
+            "seq": after + 1,
+            "next_by_subj": self._chunks(nuid),
+        }
+        found: list[Message] = []
+        async with await self._bus.replies() as replies:
+            await self._bus.publish(
+                f"{API}.DIRECT.GET.{self._stream}",
+                msgspec.json.encode(wanted),
+                reply=replies.subject,
+            )
+            while True:
+                try:
+                    message = await replies.next(5)
+                except (TimeoutError, NoResponders):
+                    raise _silent(self._stream) from None
+                if message.headers.get(STATUS):  # the end of the batch, or none left
+                    return found
+                found.append(message)
+
+    def _chunks(self, nuid: str) -> str:
+        return f"$O.{self._bucket}.C.{nuid}"
+
+    def _about(self, name: str) -> str:
+        encoded = base64.urlsafe_b64encode(name.encode()).decode()
+        return f"$O.{self._bucket}.M.{encoded}"
+
+
+async def _last(bus: NatsBus, stream: str, subject: str) -> Message | None:
+    """The last message of a subject, if there is one."""
+    try:
+        found = await bus.request(f"{API}.DIRECT.GET.{stream}.{subject}", timeout=5)
+    except (TimeoutError, NoResponders):
+        raise _silent(stream) from None
+    return None if found.headers.get(STATUS) else found
+
+
+def _silent(stream: str) -> BusUnavailable:
+    return BusUnavailable(
+        f"Stream {stream!r} does not answer.",
+        hint="Open it first, or wait for JetStream.",
+    )
+
+
+def _digest(data: bytes) -> str:
+    return "SHA-256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()

@@ -1,0 +1,168 @@
+"""The same program over NATS and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.bench.measure import Call, Load, Window, closed_loop, middle, tell
+from tests.bench.results import Bar, Findings, Result
+from tests.bench.rig import KEY, LATENCIES, listening, program
+from tests.support.nats_server import free_port
+from tests.support.stack import Program
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.bench.rig import Rig
+
+MODES = {
+    "guide": "FastAPI as in the guide (`asyncify`, 8 threads a process)",
+    "threads": "FastAPI tuned (`asyncify`, 64 threads a process)",
+    "async": "FastAPI tuned (`await program.acall`)",
+}
+OURS = "DSPex"
+CLIENTS = (1, 16, 64)
+ROUNDS = 3
+PROCESSES = 2
+QUESTION = "Why is the sky blue?"
+WINDOW = Window(warm_up=0.5, seconds=2.5)
+
+
+async def fastapi(rig: Rig) -> Findings:
+    """Our throughput over FastAPI's, both with two processes that run DSPy."""
+    async with contextlib.AsyncExitStack() as exits:
+        timeout = aiohttp.ClientTimeout(total=60)
+        session = await exits.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), timeout=timeout
+            )
+        )
+        sides: dict[str, Call] = {OURS: _ours(rig)}
+        for mode in MODES:
+            tell(f"  starting FastAPI: {mode}")
+            url = await exits.enter_async_context(_served(rig, mode, session))
+            sides[mode] = _theirs(session, f"{url}/predict")
+        for side in sides.values():
+            await closed_loop(side, 64, Window(warm_up=0, seconds=1))
+        loads = {
+            clients: await _measured(sides, clients, ROUNDS) for clients in CLIENTS
+        }
+    return Findings(
+        results=[
+            _result(mode, clients, loads[clients])
+            for mode in MODES
+            for clients in CLIENTS
+        ],
+        details=_details(loads),
+    )
+
+
+Loads = dict[str, list[Load]]
+"""The rounds of each side."""
+
+
+async def _measured(sides: dict[str, Call], clients: int, rounds: int) -> Loads:
+    found: Loads = {name: [] for name in sides}
+    for number in range(rounds):
+        tell(f"  {clients} clients, round {number + 1} of {rounds}")
+        for name, side in sides.items():
+            found[name].append(await closed_loop(side, clients, WINDOW))
+    return found
+
+
+def _ours(rig: Rig) -> Call:
+    body = {
+        "signature": "question -> answer",
+        "inputs": {"question": QUESTION},
+        "lm": "brisk",
+    }
+
+    async def ask() -> None:
+        await rig.client.call("predict", body)
+
+    return ask
+
+
+def _theirs(session: aiohttp.ClientSession, url: str) -> Call:
+    async def ask() -> None:
+        async with session.post(url, json={"text": QUESTION}) as response:
+            response.raise_for_status()
+            assert (await response.json())["status"] == "success"
+
+    return ask
+
+
+@contextlib.asynccontextmanager
+async def _served(
+    rig: Rig, mode: str, session: aiohttp.ClientSession
+) -> AsyncIterator[str]:
+    """The peer behind uvicorn, once all its processes answer."""
+    port = free_port()
+    arguments = ("--workers", str(PROCESSES), "--host", "127.0.0.1")
+    run = Program(
+        "uvicorn",
+        "tests.bench.peer_app:app",
+        *arguments,
+        *("--port", str(port), "--no-access-log", "--log-level", "warning"),
+    )
+    environ = {
+        "PEER_MODE": mode,
+        "PEER_MODEL_URL": rig.models["brisk"],
+        "PEER_MODEL_KEY": KEY,
+        # Its price list would be fetched from the internet, with retries.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    async with program(run, rig.folder / "logs", environ):
+        await listening(port, run)
+        url = f"http://127.0.0.1:{port}"
+        async with asyncio.timeout(60):
+            await _all_answer(url)
+        yield url
+
+
+async def _all_answer(url: str) -> None:
+    seen: set[int] = set()
+    while len(seen) < PROCESSES:
+        # A connection of its own each time: one that is kept stays with its process.
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{url}/process") as response,
+        ):
+            seen.add(await response.json())
+
+
+def _result(mode: str, clients: int, loads: Loads) -> Result:
+    pairs = zip(loads[OURS], loads[mode], strict=True)
+    ratio, spread = middle([ours.per_second / other.per_second for ours, other in pairs])
+    suffix = "" if mode == "guide" else f"_{mode}"
+    return Result(
+        name=f"fastapi{suffix}_{clients}",
+        value=ratio,
+        unit="x",
+        bar=Bar(1.0, at_least=True) if mode == "guide" else None,
+        spread=spread,
+        how=f"our throughput over that of {MODES[mode]}: `predict` of one question, "
+        f"model latency {LATENCIES['brisk']:g} s, {clients} clients that each ask "
+        f"again once answered; uvicorn with {PROCESSES} processes and aiohttp as "
+        "client against two workers and the Python client, one client process "
+        f"each, DSPy's cache off in both, {ROUNDS} rounds of {WINDOW.seconds:g} s in "
+        "turns.",
+    )
+
+
+def _details(loads: dict[int, Loads]) -> list[tuple[str, ...]]:
+    table = [("clients", "served by", "answers/s", "p50 ms", "p99 ms")]
+    for clients, sides in loads.items():
+        for name, rounds in sides.items():
+            figures = (
+                middle([load.per_second for load in rounds])[0],
+                middle([load.ms(0.5) for load in rounds])[0],
+                middle([load.ms(0.99) for load in rounds])[0],
+            )
+            said = (f"{figure:.1f}" for figure in figures)
+            table.append((str(clients), MODES.get(name, name), *said))
+    return table
