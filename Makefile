@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHONS := python3.11 python3.12 python3.13 python3
-# What `make lock` pins beyond pyproject.toml: what builds the project, what installs
-# it, and a Node.js for pyright, which would otherwise fetch one that nobody checked.
-TOOLS := hatchling>=1.27 editables>=0.5 pip>=25 uv>=0.9 pyright[nodejs]
+# What `make lock` pins beyond pyproject.toml: what builds the project, and what
+# installs it.
+TOOLS := hatchling>=1.27 editables>=0.5 pip>=25 uv>=0.9
 
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format schemas bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +49,9 @@ pytest: setup # the tests alone; ARGS=tests/unit runs some, which lowers the cov
 format: setup ## let ruff put every file in form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+schemas: setup ## write contracts/schemas anew from the contracts
+	$(BIN)/python -m tests.support.write_schemas
 
 bench: setup ## measure; ONLY=name measures one thing
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))

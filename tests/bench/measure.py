@@ -82,6 +82,7 @@ async def closed_loop(call: Call, clients: int, window: Window) -> Load:
     start = time.perf_counter() + window.warm_up
     stop = start + window.seconds
     latencies: list[float] = []
+    ends: list[float] = []
 
     async def client(number: int) -> None:
         await asyncio.sleep(window.stagger * number / clients)
@@ -89,11 +90,14 @@ async def closed_loop(call: Call, clients: int, window: Window) -> Load:
             await call()
             if start <= (ended := time.perf_counter()) < stop:
                 latencies.append((ended - begun) * 1000)
+                ends.append(ended)
 
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
             group.create_task(client(number))
-    return Load(len(latencies) / window.seconds, latencies)
+    # From the first answer to the last: with few clients the window's own length
+    # would count a fraction of an answer too many or too few.
+    return Load((len(ends) - 1) / (ends[-1] - ends[0]), latencies)
 
 
 def tell(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
@@ -272,3 +274,64 @@ async def test_signature_parse_and_validate(asker: Asker) -> None:
     assert parsed.body["metadata"]["implementation"] == "native"
     assert checked.body["outputs"]["valid"] is False
     assert checked.body["outputs"]["errors"][0]["path"] == "outputs.b"
+
+
+async def test_reply_in_the_encoding_asked_for(
+    asker: Asker, model: ScriptedModel
+) -> None:
+    """``options.accept`` chooses the encoding of the reply, whatever the request's."""
+    message = await asker.bus.request(
+        asker.subjects.call("predict"),
+        json.dumps(
+            question() | {"options": {"accept": "application/msgpack"}}
+        ).encode(),
+        timeout=20,
+    )
+
+    assert msgspec.msgpack.decode(message.data)["type"] == "done"
+
+
+async def test_deltas_on_the_event_subjects(asker: Asker, model: ScriptedModel) -> None:
+    """``Dspex-Stream: events`` sends deltas to the event subjects, and one reply."""
+    model.reply_with(chat(answer="one two"))
+    async with await asker.bus.replies(dedicated=True) as seen:
+        watched = await asker.bus.subscribe(asker.subjects.event("s1", "*"), seen.put)
+        found = await asker.ask(
+            "predict", question(), dspex_request="s1", dspex_stream="events"
+        )
+        events: list[dict[str, Any]] = []
+        while not events or events[-1]["kind"] != "done":
+            events.append(read(await seen.next(5)))
+        await watched.unsubscribe()
+
+    deltas = [event["text"] for event in events if event["kind"] == "delta"]
+    assert "".join(deltas) == "one two"
+    assert found.body["outputs"] == {"answer": "one two"}
+
+
+async def test_route_to_a_worker(
+    asker: Asker, stack: Stack, model: ScriptedModel
+) -> None:
+    """``Dspex-Route`` picks the very worker, and metadata says why it answered."""
+    wanted = stack.beats()[1].worker
+
+    found = await asker.ask("predict", question(), dspex_route=f"worker:{wanted}")
+
+    assert found.body["metadata"]["worker"] == wanted
+    assert found.body["metadata"]["reason"] == "route_worker"
+
+
+async def test_many_at_once(asker: Asker, model: ScriptedModel) -> None:
+    """Requests run side by side on both workers; none is mixed up with another."""
+    model.reply_with(
+        lambda received: chat(answer=received.text("user").split("?")[0][-3:])
+    )
+
+    answers = await asyncio.gather(
+        *(asker.ask("predict", question(question=f"{n:03}?")) for n in range(60))
+    )
+
+    assert [a.body["outputs"]["answer"] for a in answers] == [
+        f"{n:03}" for n in range(60)
+    ]
+    assert len({a.body["metadata"]["worker"] for a in answers}) == 2

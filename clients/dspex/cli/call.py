@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _OPTIONS = ("instructions", "lm", "adapter")
 
+CONNECT_WITHIN = 3.0
+"""Seconds until the connection must stand: a person waits for it."""
+
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
@@ -87,7 +90,9 @@ async def _ask(
     operation, body = arguments.operation, build(arguments)
     ask = Ask(timeout=arguments.timeout)
     credentials = found.nats.credentials
-    async with connect(url, prefix=found.prefix, credentials=credentials) as client:
+    async with connect(
+        url, prefix=found.prefix, credentials=credentials, connect_timeout=CONNECT_WITHIN
+    ) as client:
         if arguments.stream:
             stream = Shown(out, as_json=arguments.json)
             async for event in client.stream(operation, body, ask=ask):

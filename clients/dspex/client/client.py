@@ -209,7 +209,7 @@ async def connect(
     prefix: str | None = None,
     tenant: str = DEFAULT_TENANT,
     credentials: str | None = None,
-    connect_timeout: float = 10.0,
+    connect_timeout: float = 5.0,
 ) -> AsyncIterator[Client]:
     """Connect to NATS for as long as the ``async with`` block lasts.
 

@@ -265,6 +265,9 @@ class PullLoop:
         try:
             async with self._slots:
                 await self._work_on(delivery)
+        except asyncio.CancelledError:
+            await delivery.nak()
+            raise
         finally:
             self._in_hand.discard(delivery)
             self._changed.set()
@@ -276,9 +279,6 @@ class PullLoop:
         try:
             await self._handler(delivery)
             await delivery.ack()
-        except asyncio.CancelledError:
-            await delivery.nak()
-            raise
         except Exception:  # noqa: BLE001 - it comes again; the log has the details
             _log.exception("delivery failed")
             await delivery.nak(self.settings.retry_delay)

@@ -99,15 +99,22 @@ class Service:
         subjects: Under whose event subjects refusals are told.
         info: Who it is.
         endpoints: What it answers on.
+        backlog: Requests it has in hand at most.
     """
 
     def __init__(
-        self, bus: Bus, subjects: Subjects, info: ServiceInfo, endpoints: list[Endpoint]
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        info: ServiceInfo,
+        endpoints: list[Endpoint],
+        backlog: int = BACKLOG,
     ) -> None:
         self.info = info
         self._bus = bus
         self._subjects = subjects
         self._endpoints = endpoints
+        self._backlog = backlog
         self._counts = {endpoint.name: _Counts() for endpoint in endpoints}
         self._started = datetime.now(UTC)
         self._tasks = Tasks()
@@ -147,7 +154,7 @@ class Service:
 
     def _serve(self, endpoint: Endpoint) -> Handler:
         def take(message: Message) -> None:
-            if len(self._tasks) >= BACKLOG:
+            if len(self._tasks) >= self._backlog:
                 self._tasks.start(self._refuse(message), "refuse")
                 return
             self._tasks.start(self._handle(endpoint, message), endpoint.name)
@@ -177,7 +184,7 @@ class Service:
         await self._tell(
             message,
             Overloaded(
-                f"{BACKLOG} requests are in hand here.",
+                f"{self._backlog} requests are in hand here.",
                 hint="Send it again after a pause.",
                 retry_after_ms=1000,
             ),

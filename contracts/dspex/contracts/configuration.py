@@ -75,7 +75,8 @@ class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     response_schema: bool = False
 
     def __repr__(self) -> str:
-        return f"Lm(model={self.model!r}, api_base={self.api_base!r})"
+        # An address may hold a password, so it is not shown either.
+        return f"Lm(model={self.model!r})"
 
 
 class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -134,7 +134,9 @@ def _misfit(text: str, wanted: Any) -> BadRequest:
         )
     name = unknown.group(1)
     full = f"{path}.{name}" if path else name
-    fields = _fields(wanted, path.split(".") if path else [])
+    # msgspec writes "[...]" for any key of a dict.
+    steps = path.replace("[...]", "[]").split(".") if path else []
+    fields = _fields(wanted, steps)
     return BadRequest(
         f"Unknown field {full[:80]!r}. {nearest(name, fields)}",
         field=full[:200],

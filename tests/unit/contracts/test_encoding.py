@@ -16,7 +16,11 @@ from dspex.contracts.failures import BadRequest
 
 BIG = 123456789012345678901234567890
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
@@ -59,7 +63,7 @@ def test_other_content_types(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"nonsense", b'{"a": "\xff"}', b"[" * 5000, b"{}x"]
+    "data", [b"", b"{", b"nonsense", b'{"a": "\xff"}', b'{"a":' * 5000, b"{}x"]
 )
 def test_not_json(data: bytes) -> None:
     """Bytes that are no JSON are refused as such."""
@@ -82,7 +86,7 @@ def test_not_messagepack(data: bytes) -> None:
         ({"options": {"acept": 1}}, "options.acept", "accept"),
         (
             {"signature": {"fields": [{"name": "a", "kind": "input", "typ": "int"}]}},
-            "signature.fields[...].typ",
+            "signature.fields[0].typ",
             "type",
         ),
         (
@@ -93,7 +97,7 @@ def test_not_messagepack(data: bytes) -> None:
                     ]
                 }
             },
-            "signature.fields[...].constraints.mim",
+            "signature.fields[0].constraints.mim",
             "",
         ),
     ],

@@ -31,7 +31,7 @@ def start(settings: Settings, weights: Path) -> Any:
         import xllamacpp.xllamacpp as llama
     except ImportError as error:
         raise ServerError(
-            f"The built-in model needs xllamacpp ({error}). Install dspex[worker]; a "
+            f"The built-in model needs xllamacpp ({error}). Install dspex[model]; a "
             "slim image may also lack the system library libgomp.so.1."
         ) from error
     params = llama.CommonParams()

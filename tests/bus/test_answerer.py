@@ -1,0 +1,484 @@
+"""The life of a request in the process that answers it, alike on both buses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dspex.bus.answering import Answerer, Identity, Outcome, Slots
+from dspex.bus.core import Message, Replies
+from dspex.bus.events import Audience, Events
+from dspex.bus.serving import Endpoint, Service, ServiceInfo
+from dspex.contracts import encoding
+from dspex.contracts.envelope import Delta, Event, Reply, Usage, Words
+from dspex.contracts.failures import OutputInvalid
+from tests.bus.hearing import Heard, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dspex.bus.core import Bus
+    from dspex.contracts.requests import Body
+    from dspex.contracts.subjects import Subjects
+    from tests.bus.conftest import Connect
+
+BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
+DONE = Outcome(outputs={"answer": "42"}, usage=Usage(total_tokens=7, calls=1), lm="m")
+
+Program = Callable[[Events], Awaitable[Outcome]] if TYPE_CHECKING else Any
+
+
+class Rig:
+    """An answerer of one slot, and the client and router that use it."""
+
+    def __init__(self, serving: Bus, client: Bus, subjects: Subjects) -> None:
+        self.client = client
+        self.subjects = subjects
+        self.slots = Slots(1, 1)
+        self.program: Program = self.done
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+        identity = Identity(
+            subjects=subjects,
+            pool="light",
+            worker="w1",
+            implementation="python",
+            dspy="3.x",
+        )
+        self.answerer = Answerer(serving, identity, self.slots, self._run)
+        info = ServiceInfo(name="answerer", version="1.0.0")
+        self.service = Service(serving, subjects, info, self._endpoints())
+        self.events = Heard()
+
+    async def start(self) -> None:
+        await self.service.start()
+        await self.client.subscribe(f"{self.subjects.prefix}.v1.event.>", self.events)
+        await self.client.flush()
+
+    async def done(self, events: Events) -> Outcome:
+        return DONE
+
+    async def waits(self, events: Events) -> Outcome:
+        self.begun.set()
+        await self.let_go.wait()
+        return DONE
+
+    async def _run(self, operation: str, body: Body, events: Events) -> Outcome:
+        return await self.program(events)
+
+    async def direct(self, message: Message) -> None:
+        await self.answerer.direct(message, message.headers["dspex-operation"])
+
+    def _endpoints(self) -> list[Endpoint]:
+        at = self.subjects
+        found = {
+            at.pool_run("light"): self.direct,
+            at.worker_run("w1"): self.answerer.dispatched,
+            at.cancels(): self.answerer.cancel,
+            at.tenant_cancels(): self.answerer.cancel,
+        }
+        return [
+            Endpoint(name=subject, subject=subject, handler=handler)
+            for subject, handler in found.items()
+        ]
+
+    async def send(
+        self, subject: str, to: str, body: Any = None, /, **headers: str
+    ) -> None:
+        found = {"Dspex-Operation": "predict"} | {
+            f"Dspex-{name.title()}": value for name, value in headers.items()
+        }
+        data = encoding.encode(BODY if body is None else body)
+        await self.client.publish(subject, data, headers=found, reply=to)
+
+    async def ask(self, body: Any = None, /, **headers: str) -> Any:
+        """One direct request and its reply."""
+        async with await self.client.replies() as replies:
+            await self.send(self.subjects.pool_run("light"), replies.subject, body, **headers)
+            return encoding.decode((await replies.next(10)).data, Reply)
+
+    async def dispatch(self, words: Replies, answer: Replies, /, **headers: str) -> None:
+        """One request as a router sends it."""
+        await self.send(
+            self.subjects.worker_run("w1"), words.subject, reply=answer.subject, **headers
+        )
+
+    def kinds(self, request: str) -> list[str]:
+        found = [one for one in self.events.messages if f".{request}." in one.subject]
+        return [one.subject.rpartition(".")[2] for one in found]
+
+
+@pytest.fixture(name="rig")
+async def _rig(connect: Connect, subjects: Subjects) -> Rig:
+    rig = Rig(await connect(), await connect(), subjects)
+    await rig.start()
+    return rig
+
+
+async def word(words: Replies) -> Any:
+    return encoding.decode((await words.next(10)).data, Words)
+
+
+async def event(replies: Replies) -> Any:
+    return encoding.decode((await replies.next(10)).data, Event)
+
+
+async def test_handshake(rig: Rig) -> None:
+    """A dispatched request: accepted to the router, the answer to the client."""
+    words, answer = await rig.client.replies(), await rig.client.replies()
+
+    await rig.dispatch(words, answer, request="r1", attempt="2", reason="because")
+
+    accepted = await word(words)
+    assert type(accepted).__name__ == "AcceptedWord"
+    reply = encoding.decode((await answer.next(10)).data, Reply)
+    assert reply.outputs == {"answer": "42"}
+    assert (reply.metadata.attempts, reply.metadata.reason) == (2, "because")
+    assert (reply.metadata.worker, reply.metadata.lm) == ("w1", "m")
+    finished = await word(words)
+    assert (finished.request, finished.code) == ("r1", "done")
+    await rig.events.count(2)
+    assert rig.kinds("r1") == ["started", "done"]
+
+
+async def test_events_are_numbered(rig: Rig) -> None:
+    """Events count from 1 without gaps within an attempt."""
+
+    async def tells(events: Events) -> Outcome:
+        for text in ("4", "2"):
+            await events.emit(Delta, field="answer", text=text)
+        return DONE
+
+    rig.program = tells
+    await rig.ask(request="r1")
+    await rig.events.count(4)
+
+    told = [encoding.decode(body, Event) for body in rig.events.bodies]
+    assert [(one.attempt, one.seq) for one in told] == [(1, n) for n in (1, 2, 3, 4)]
+    assert rig.kinds("r1") == ["started", "delta", "delta", "done"]
+
+
+async def test_busy(rig: Rig) -> None:
+    """With its slots and places taken, a dispatch is told so and not run."""
+    rig.program = rig.waits
+    words, answer = await rig.client.replies(), await rig.client.replies()
+    for request in ("r1", "r2"):
+        await rig.dispatch(words, answer, request=request)
+        assert type(await word(words)).__name__ == "AcceptedWord"
+    await rig.begun.wait()
+    await eventually(lambda: rig.slots.full)
+
+    await rig.dispatch(words, answer, request="r3")
+
+    busy = await word(words)
+    assert (type(busy).__name__, busy.request, busy.queued) == ("BusyWord", "r3", 1)
+    rig.let_go.set()
+
+
+async def test_overloaded(rig: Rig) -> None:
+    """With its slots and places taken, a direct request is refused."""
+    rig.program = rig.waits
+    asked = [asyncio.ensure_future(rig.ask()) for _ in range(2)]
+    await eventually(lambda: rig.slots.full)
+
+    reply = await rig.ask()
+
+    assert (reply.code, reply.retry_after_ms) == ("overloaded", 1000)
+    rig.let_go.set()
+    assert [one.outputs for one in await asyncio.gather(*asked)] == [DONE.outputs] * 2
+    assert (rig.slots.in_flight, rig.slots.queued) == (0, 0)
+
+
+async def test_deadline(rig: Rig) -> None:
+    """The failure of a request that takes too long comes before its deadline."""
+    rig.program = rig.waits
+    deadline = time.time() + 0.5
+
+    reply = await rig.ask(deadline=str(int(deadline * 1000)))
+
+    assert reply.code == "deadline_exceeded"
+    assert time.time() < deadline
+    await eventually(lambda: rig.slots.in_flight == 0)
+
+
+async def test_past_deadline(rig: Rig) -> None:
+    """A request that comes after its deadline is not run."""
+    rig.program = rig.waits
+
+    reply = await rig.ask(deadline="1000")
+
+    assert (reply.code, reply.field) == ("deadline_exceeded", "Dspex-Deadline")
+    assert not rig.begun.is_set()
+
+
+async def test_a_timeout_of_the_program(rig: Rig) -> None:
+    """A timeout that the program itself raises is not a missed deadline."""
+
+    async def times_out(events: Events) -> Outcome:
+        raise TimeoutError("a socket")
+
+    rig.program = times_out
+
+    assert (await rig.ask()).code == "internal"
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+async def test_cancel(rig: Rig, tenant: str) -> None:
+    """A cancelled request ends with its event and reply, and frees its slot."""
+    rig.program = rig.waits
+    words, answer = await rig.client.replies(), await rig.client.replies()
+    await rig.client.subscribe(rig.subjects.of(tenant).events("r1"), rig.events)
+    await rig.dispatch(words, answer, request="r1", tenant=tenant)
+    await rig.begun.wait()
+
+    await rig.client.publish(rig.subjects.of(tenant).cancel("r1"))
+
+    reply = encoding.decode((await answer.next(10)).data, Reply)
+    assert (reply.code, reply.category) == ("cancelled", "deadline")
+    await word(words)
+    assert (await word(words)).code == "cancelled"
+    await rig.events.until(lambda: "cancelled" in rig.kinds("r1"))
+    assert rig.slots.in_flight == 0
+
+
+async def test_cancel_of_another_tenant(rig: Rig) -> None:
+    """A tenant cannot stop another tenant's request of the same id."""
+    rig.program = rig.waits
+    asked = asyncio.ensure_future(rig.ask(request="r1"))
+    await rig.begun.wait()
+
+    await rig.client.publish(rig.subjects.of("evil").cancel("r1"))
+    await rig.client.request(rig.subjects.pool_run("light"), b"{", timeout=5)
+    rig.let_go.set()
+
+    assert (await asked).outputs == DONE.outputs
+
+
+async def test_stream(rig: Rig) -> None:
+    """A stream to the inbox has all events and ends with an empty message."""
+    async with await rig.client.replies(dedicated=True) as replies:
+        await rig.send(
+            rig.subjects.pool_run("light"), replies.subject, request="r1", stream="inbox"
+        )
+
+        assert [(await event(replies)).seq for _ in range(2)] == [1, 2]
+        assert (await replies.next(10)).is_end()
+
+
+async def test_client_gone(rig: Rig) -> None:
+    """Work for a client that stopped listening to its stream is cancelled."""
+    ended = asyncio.Event()
+
+    async def talks(events: Events) -> Outcome:
+        try:
+            while True:
+                await events.emit(Delta, field="answer", text="x")
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+
+    rig.program = talks
+    replies = await rig.client.replies(dedicated=True)
+    await rig.send(
+        rig.subjects.pool_run("light"), replies.subject, request="r1", stream="inbox"
+    )
+    await event(replies)
+
+    await replies.close()
+
+    async with asyncio.timeout(5):
+        await ended.wait()
+    await rig.events.until(lambda: "cancelled" in rig.kinds("r1"))
+
+
+async def test_keep_alive(rig: Rig) -> None:
+    """A silent stream says from time to time that it is alive."""
+    async with await rig.client.replies(dedicated=True) as replies:
+        audience = Audience(
+            subjects=rig.subjects, request="r1", reply=replies.subject, stream="inbox"
+        )
+        events = Events(rig.client, audience, keep_alive=0.1)
+        watch = asyncio.ensure_future(events.watch(lambda: None))
+
+        told = [await event(replies) for _ in range(2)]
+
+        watch.cancel()
+    assert [type(one).__name__ for one in told] == ["Status", "Status"]
+    assert [one.seq for one in told] == [1, 2]
+
+
+async def test_silence_finds_the_client_gone(rig: Rig) -> None:
+    """A stream that is silent learns from its sign of life that nobody listens."""
+    gone = asyncio.Event()
+    audience = Audience(
+        subjects=rig.subjects, request="r1", reply="_INBOX.nobody", stream="inbox"
+    )
+    events = Events(rig.client, audience, keep_alive=0.05)
+
+    watch = asyncio.ensure_future(events.watch(gone.set))
+
+    async with asyncio.timeout(5):
+        await gone.wait()
+        await watch
+
+
+async def test_messagepack(rig: Rig) -> None:
+    """A MessagePack request is answered in MessagePack, its events in JSON."""
+    async with await rig.client.replies() as replies:
+        await rig.client.publish(
+            rig.subjects.pool_run("light"),
+            encoding.encode(BODY, encoding.MSGPACK),
+            headers={
+                "content-type": encoding.MSGPACK,
+                "dspex-operation": "predict",
+                "dspex-request": "r1",
+            },
+            reply=replies.subject,
+        )
+        answer = await replies.next(10)
+
+    assert answer.headers["Content-Type"] == encoding.MSGPACK
+    reply = encoding.decode(answer.data, Reply, encoding.MSGPACK)
+    assert reply.outputs == DONE.outputs
+    await rig.events.count(2)
+    assert [type(encoding.decode(b, Event)).__name__ for b in rig.events.bodies] == [
+        "Started",
+        "DoneEvent",
+    ]
+
+
+async def test_accept(rig: Rig) -> None:
+    """A request says in which encoding it wants its reply."""
+    async with await rig.client.replies() as replies:
+        body = BODY | {"options": {"accept": encoding.MSGPACK}}
+        await rig.send(rig.subjects.pool_run("light"), replies.subject, body)
+        answer = await replies.next(10)
+
+    assert encoding.decode(answer.data, Reply, encoding.MSGPACK).outputs == DONE.outputs
+
+
+async def test_outputs_too_large(rig: Rig) -> None:
+    """Outputs that the server would not take become a typed failure."""
+
+    async def much(events: Events) -> Outcome:
+        return Outcome(outputs={"answer": "x" * (rig.client.max_payload)})
+
+    rig.program = much
+    reply = await rig.ask(request="r1")
+
+    assert (reply.code, reply.metadata.worker) == (OutputInvalid.code, "w1")
+    assert "1048576 at most" in reply.message
+    await rig.events.count(2)
+    assert rig.kinds("r1") == ["started", "failed"]
+    assert encoding.decode(rig.events.bodies[1], Event).seq == 2
+
+
+async def test_too_large_only_with_headers(rig: Rig) -> None:
+    """Outputs that fit an event but not a reply with headers still get one answer."""
+    room = rig.client.max_payload
+
+    async def much(events: Events) -> Outcome:
+        return Outcome(outputs={"answer": "x" * (room - 430)})
+
+    rig.program = much
+    body = BODY | {"options": {"accept": encoding.MSGPACK}}
+    async with await rig.client.replies() as replies:
+        await rig.send(rig.subjects.pool_run("light"), replies.subject, body)
+        answer = await replies.next(10)
+
+    assert encoding.decode(answer.data, Reply, encoding.MSGPACK)
+
+
+async def test_a_router_s_headers_on_a_direct_subject(rig: Rig) -> None:
+    """Who sends directly cannot speak for a router: its headers are ignored."""
+    trap = Heard()
+    await rig.client.subscribe("_INBOX.trap", trap)
+    await rig.client.flush()
+
+    reply = await rig.ask(
+        request="r1", reply="_INBOX.trap", attempt="7", tenant="acme", reason="x"
+    )
+
+    assert (reply.metadata.attempts, reply.metadata.reason) == (1, "direct")
+    await rig.events.count(2)
+    assert rig.kinds("r1") == ["started", "done"]
+    assert trap.messages == []
+
+
+@pytest.mark.parametrize("reply", ["$JS.API.STREAM.PURGE.X", "{root}.trap", "_INBOX"])
+async def test_replies_go_to_inboxes_only(rig: Rig, reply: str) -> None:
+    """No reply subject can aim our rights at the server's API or at a service."""
+    trap, root = Heard(), rig.subjects.prefix
+    await rig.client.subscribe(f"{root}.trap", trap)
+    reply = reply.format(root=root)
+
+    await rig.send(rig.subjects.pool_run("light"), reply, request="r1")
+    answer = await rig.client.request(
+        rig.subjects.worker_run("w1"),
+        encoding.encode(BODY),
+        headers={"Dspex-Operation": "predict", "Dspex-Reply": reply},
+    )
+    await rig.events.until(lambda: "failed" in rig.kinds("r1"))
+
+    said = encoding.decode(rig.events.bodies[0], Event)
+    assert said.code == "bad_request"
+    assert "is not an inbox" in said.message
+    assert b"bad_request" in answer.data
+    assert trap.messages == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"operation": "predct"}, "unknown_operation"),
+        ({"operation": "signature.parse"}, "unsupported"),
+        ({"stream": "all"}, "bad_request"),
+        ({"request": "a.b"}, "bad_request"),
+        ({"deadline": "soon"}, "bad_request"),
+    ],
+)
+async def test_bad_requests(rig: Rig, headers: dict[str, str], code: str) -> None:
+    """What cannot be run is refused with its code, and takes no slot."""
+    reply = await rig.ask(**headers)
+
+    assert reply.code == code
+    assert rig.slots.in_flight == 0
+
+
+async def test_a_bad_dispatch(rig: Rig) -> None:
+    """A dispatch that cannot be read: the client is told why, the router that."""
+    words, answer = await rig.client.replies(), await rig.client.replies()
+
+    await rig.dispatch(words, answer, request="r1", attempt="many")
+
+    reply = encoding.decode((await answer.next(10)).data, Reply)
+    assert (reply.code, reply.field) == ("bad_request", "Dspex-Attempt")
+    finished = await word(words)
+    assert finished.code == "bad_request"
+
+
+async def test_stopping(rig: Rig) -> None:
+    """What does not end within the grace is failed as worker_lost."""
+    rig.program = rig.waits
+    asked = asyncio.ensure_future(rig.ask())
+    await rig.begun.wait()
+
+    await rig.service.stop(grace=0.05)
+
+    reply = await asked
+    assert (reply.code, reply.retryable) == ("worker_lost", True)
+    assert rig.slots.in_flight == 0
+
+
+async def test_memory(rig: Rig) -> None:
+    """A program that runs out of memory fails its request, not the process."""
+
+    async def hungry(events: Events) -> Outcome:
+        raise MemoryError
+
+    rig.program = hungry
+
+    assert (await rig.ask()).code == "resource_memory"

@@ -1,0 +1,219 @@
+"""A router on the in-memory bus, workers played by the test, and a client."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from dspex.bus.testing import MemoryServer
+from dspex.contracts import encoding, headers
+from dspex.contracts.envelope import (
+    AcceptedWord,
+    BusyWord,
+    Done,
+    Event,
+    FinishedWord,
+    Metadata,
+    Reply,
+    Words,
+)
+from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.subjects import Subjects
+from dspex.router.service import Router
+from dspex.router.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dspex.bus.core import Bus, Message, Replies
+
+PATIENCE = 5.0
+"""Seconds after which what a test waits for will not come any more."""
+
+QUICK = Settings(learning=0, handshake=0.02, check=0.02, grace=0.1, expire=0.01)
+"""Waiting times for tests; processes are lost as late as in real life."""
+
+HASTY = replace(QUICK, silence=0.05)
+"""The same, and a silent process is lost at once."""
+
+BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
+
+
+def beat_of(worker: str, **said: Any) -> Heartbeat:
+    """A heartbeat of a ready DSPy worker, unless ``said`` otherwise."""
+    usual: dict[str, Any] = {
+        "pool": "light",
+        "implementation": "python",
+        "state": "ready",
+        "seq": 1,
+        "at": 0.0,
+        "operations": ["predict", "chain_of_thought"],
+        "concurrency": 4,
+        "lms": ["default"],
+    }
+    return Heartbeat(worker=worker, **(usual | said))
+
+
+class Inbox:
+    """What arrived on some subjects, in order."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[Message] = asyncio.Queue()
+
+    def put(self, message: Message) -> None:
+        self._arrived.put_nowait(message)
+
+    def __len__(self) -> int:
+        return self._arrived.qsize()
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(PATIENCE):
+            return await self._arrived.get()
+
+
+class FakeWorker:
+    """A worker that does nothing by itself: the test says its words."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, beat: Heartbeat) -> None:
+        self.name = beat.worker
+        self.runs = Inbox()
+        self.cancels = Inbox()
+        self._bus = bus
+        self._subjects = subjects
+        self._beat = beat
+
+    async def start(self) -> None:
+        """Listen, and beat once."""
+        subjects = self._subjects
+        await self._bus.subscribe(subjects.worker_run(self.name), self.runs.put)
+        await self._bus.subscribe(subjects.cancels(), self.cancels.put)
+        await self._bus.subscribe(subjects.tenant_cancels(), self.cancels.put)
+        await self.beat()
+
+    async def beat(self, **said: Any) -> None:
+        """Say how it is now."""
+        self._beat = replace(self._beat, seq=self._beat.seq + 1, **said)
+        subject = self._subjects.heartbeat(self._beat.pool, self.name)
+        await self._bus.publish(subject, encoding.encode(self._beat))
+
+    async def say(self, run: Message, word: Words) -> None:
+        """Tell the router one word about a request."""
+        await self._bus.publish(run.reply, encoding.encode(word))
+
+    async def accept(self, run: Message) -> None:
+        """Take a request on."""
+        await self.say(run, AcceptedWord(request=run.headers[headers.REQUEST]))
+
+    async def refuse(self, run: Message) -> None:
+        """Have no room for it."""
+        await self.say(run, BusyWord(request=run.headers[headers.REQUEST], queued=9))
+
+    async def finish(self, run: Message) -> None:
+        """Answer the client, then tell the router."""
+        request = run.headers[headers.REQUEST]
+        metadata = Metadata(
+            implementation="python",
+            pool="light",
+            worker=self.name,
+            attempts=int(run.headers[headers.ATTEMPT]),
+            reason=run.headers[headers.REASON],
+        )
+        done = Done(request=request, outputs={"answer": "!"}, metadata=metadata)
+        await self._bus.publish(run.headers[headers.REPLY], encoding.encode(done))
+        await self.say(run, FinishedWord(request=request, code="done"))
+
+
+class Question:
+    """One request of a client: its reply, and what its tenant is told of it."""
+
+    def __init__(self, name: str, replies: Replies, events: Inbox) -> None:
+        self.name = name
+        self.replies = replies
+        self._events = events
+
+    async def reply(self) -> Any:
+        """The reply."""
+        message = await self.replies.next(PATIENCE)
+        return encoding.decode(message.data, Reply)
+
+    async def event(self) -> Any:
+        """The next event."""
+        return encoding.decode((await self._events.next()).data, Event)
+
+    async def events(self, last: str) -> list[Any]:
+        """All events up to the first one of kind ``last``."""
+        found = [await self.event()]
+        while kind_of(found[-1]) != last:
+            found.append(await self.event())
+        return found
+
+
+class Scene:
+    """Use it as an async context manager."""
+
+    def __init__(self, settings: Settings = QUICK) -> None:
+        self.server = MemoryServer()
+        self.subjects = Subjects()
+        self.bus = self.server.connect()
+        self.settings = settings
+        self.routers = [Router(self.server.connect(), self.subjects, settings)]
+
+    @property
+    def router(self) -> Router:
+        return self.routers[0]
+
+    async def __aenter__(self) -> Scene:
+        await self.router.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for router in self.routers:
+            await router.stop(grace=0)
+        await self.bus.close()
+
+    async def second_router(self) -> Router:
+        """One more router on the same bus."""
+        router = Router(self.server.connect(), self.subjects, self.settings)
+        self.routers.append(router)
+        await router.start()
+        return router
+
+    async def worker(self, name: str, **said: Any) -> FakeWorker:
+        """One more worker."""
+        beat = beat_of(name, **said)
+        worker = FakeWorker(self.server.connect(), self.subjects, beat)
+        await worker.start()
+        await self.bus.flush()
+        return worker
+
+    async def ask(
+        self,
+        body: Any = BODY,
+        *,
+        operation: str = "predict",
+        tenant: str = "default",
+        headers: Mapping[str, str] | None = None,
+    ) -> Question:
+        """Send a request as a client does."""
+        subjects = self.subjects.of(tenant)
+        sent = {"Dspex-Request": f"r-{uuid4().hex}"} | dict(headers or {})
+        name = sent["Dspex-Request"]
+        data = body if isinstance(body, bytes) else encoding.encode(body)
+        events, replies = Inbox(), await self.bus.replies()
+        await self.bus.subscribe(subjects.events(name), events.put)
+        await self.bus.publish(
+            subjects.call(operation), data, headers=sent, reply=replies.subject
+        )
+        return Question(name, replies, events)
+
+    async def cancel(self, question: Question, tenant: str = "default") -> None:
+        """Ask to stop a request as its client does."""
+        await self.bus.publish(self.subjects.of(tenant).cancel(question.name))
+
+
+def kind_of(event: Any) -> str:
+    """The kind of an event."""
+    return str(event.__struct_config__.tag)
