@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -58,12 +59,12 @@ async def _own_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     servers: list[NatsServer] = []
     buses: list[NatsBus] = []
 
-    async def start(**options: object) -> tuple[NatsServer, NatsBus]:
-        folder = tmp_path_factory.mktemp("nats")
-        server = NatsServer(folder, **options)  # type: ignore[arg-type]
+    async def start(user: str = "", **options: Any) -> tuple[NatsServer, NatsBus]:
+        server = NatsServer(tmp_path_factory.mktemp("nats"), **options)
         await server.start()
         servers.append(server)
-        bus = await connection.connect(BusSettings(url=server.url, name="test"))
+        url = server.url.replace("//", f"//{user}@") if user else server.url
+        bus = await connection.connect(BusSettings(url=url, name="test"))
         buses.append(bus)
         return server, bus
 

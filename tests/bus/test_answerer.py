@@ -376,22 +376,6 @@ async def test_outputs_too_large(rig: Rig) -> None:
     assert encoding.decode(rig.events.bodies[1], Event).seq == 2
 
 
-async def test_too_large_only_with_headers(rig: Rig) -> None:
-    """Outputs that fit an event but not a reply with headers still get one answer."""
-    room = rig.client.max_payload
-
-    async def much(events: Events) -> Outcome:
-        return Outcome(outputs={"answer": "x" * (room - 430)})
-
-    rig.program = much
-    body = BODY | {"options": {"accept": encoding.MSGPACK}}
-    async with await rig.client.replies() as replies:
-        await rig.send(rig.subjects.pool_run("light"), replies.subject, body)
-        answer = await replies.next(10)
-
-    assert encoding.decode(answer.data, Reply, encoding.MSGPACK)
-
-
 async def test_a_router_s_headers_on_a_direct_subject(rig: Rig) -> None:
     """Who sends directly cannot speak for a router: its headers are ignored."""
     trap = Heard()

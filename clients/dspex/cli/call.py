@@ -71,7 +71,7 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
 def report(failure: Failure, *, as_json: bool) -> None:
     """Say a failure on standard error: its code, what was wrong, what to do."""
     if as_json:
-        print(msgspec.json.encode(envelope.failed("", failure)).decode())
+        print(msgspec.json.encode(envelope.failed(failure.request, failure)).decode())
         return
     where = f" (at {failure.field})" if failure.field else ""
     print(f"{failure.code}{where}: {failure.message}", file=sys.stderr)
@@ -89,9 +89,11 @@ async def _ask(
 ) -> None:
     operation, body = arguments.operation, build(arguments)
     ask = Ask(timeout=arguments.timeout)
-    credentials = found.nats.credentials
     async with connect(
-        url, prefix=found.prefix, credentials=credentials, connect_timeout=CONNECT_WITHIN
+        url,
+        prefix=found.prefix,
+        credentials=found.nats.credentials,
+        connect_timeout=CONNECT_WITHIN,
     ) as client:
         if arguments.stream:
             stream = Shown(out, as_json=arguments.json)

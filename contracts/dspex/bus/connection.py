@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _DENIED = re.compile(r'permissions violation for publish(?: to)? "([^"]+)"', re.I)
 
-PENDING_MESSAGES = 65_536
-"""Messages one subscription holds before nats-py drops and tells us."""
-
 
 DRAIN_WITHIN = 5.0
 """Seconds for the messages that arrived at a subscription to be handled."""
@@ -47,12 +44,14 @@ class BusSettings(Struct, frozen=True, kw_only=True):
         name: What the server's monitoring calls this connection.
         credentials: Path of a credentials file or of an NKey seed.
         connect_timeout: Seconds until the first connection must stand.
+        pending_messages: Messages a subscription holds; more are dropped, and counted.
     """
 
     url: str
     name: str = "dspex"
     credentials: str | None = None
     connect_timeout: float = 10.0
+    pending_messages: int = 65_536
 
     def __repr__(self) -> str:
         return f"BusSettings(url={safe_url(self.url)!r}, name={self.name!r})"
@@ -186,7 +185,10 @@ class NatsBus(Bus):
 
         try:
             subscription = await self._client.subscribe(
-                subject, queue, cb=deliver, pending_msgs_limit=PENDING_MESSAGES
+                subject,
+                queue,
+                cb=deliver,
+                pending_msgs_limit=self.settings.pending_messages,
             )
         except nats.errors.BadSubjectError:
             raise BadRequest(f"Cannot subscribe to {subject[:80]!r}.") from None

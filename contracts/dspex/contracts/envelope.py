@@ -334,9 +334,11 @@ def failure(reply: Failed | FailedEvent) -> Failure:
     A code this version does not know becomes ``Internal`` with the same message.
     """
     leaf = failures.BY_CODE.get(reply.code, failures.Internal)
-    return leaf(
+    found = leaf(
         reply.message,
         hint=reply.hint,
         field=reply.field,
         retry_after_ms=reply.retry_after_ms,
     )
+    found.request = reply.request
+    return found

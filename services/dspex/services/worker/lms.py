@@ -1,70 +1,32 @@
 """The language models of a worker, built from its configuration.
 
-DSPy builds its HTTP client itself when it is given a model string: with at most 100
-connections, and choosing the way to the provider anew in every call. Here each
-model gets the same engine built once, with room for every request that a worker may
-hold. That costs less than half the CPU per call, and the key stays inside
-the engine: nothing that DSPy logs, records or saves holds it.
+Each gets one engine (``dspex.services.worker.engines``), and only the models that
+LiteLLM alone knows go there.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import dspy
+from msgspec.structs import replace
 
 from dspex.contracts.configuration import BUILTIN_MODEL, ConfigurationError, Lm
 from dspex.contracts.failures import BadRequest, LmAuth, NotFound, Unsupported, nearest
+from dspex.contracts.requests import LmConfig
+from dspex.services.worker.engines import CONSTRAINED, NATIVE, Engine, Native, Support
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Mapping
 
-OVERRIDES = frozenset(
-    {
-        "frequency_penalty",
-        "logprobs",
-        "max_tokens",
-        "n",
-        "presence_penalty",
-        "reasoning_effort",
-        "rollout_id",
-        "seed",
-        "stop",
-        "temperature",
-        "top_logprobs",
-        "top_p",
-    }
-)
+OVERRIDES = frozenset(LmConfig.__struct_fields__)
 """Options that a request may set. Keys and addresses are never among them."""
 
 _BUILTIN_NAME = "smollm2-135m"
+_BUILTIN_TOKENS = 200
 _CONNECT_S = 10.0
 _SERVER_PREFIXES = ("openai/", "hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/")
-
-
-class _Native(NamedTuple):
-    """DSPy's own way to providers: where 3.4 keeps it."""
-
-    lm15: Any
-    select: Any
-    engine: Any
-    async_engine: Any
-
-
-def _native() -> _Native | None:
-    try:
-        from dspy import lm15
-        from dspy.clients.backend_selection import select_backend
-        from dspy.clients.engines import AsyncLM15Engine, LM15Engine
-    except ImportError:  # before 3.4, or moved since
-        return None
-    return _Native(lm15, select_backend, LM15Engine, AsyncLM15Engine)
-
-
-_NATIVE = _native()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +120,7 @@ class LanguageModels:
         built, self._built = self._built, {}
         for lm in built.values():
             engine = getattr(lm, "engine", None)
-            if isinstance(engine, _Engine):
+            if isinstance(engine, Engine):
                 await engine.twin.aclose()
                 engine.close()
             elif hasattr(lm, "aclose"):
@@ -182,14 +144,14 @@ class LanguageModels:
         if lm.response_schema:
             return self._build_local(lm, key)
         probe = _plain(lm, key)
-        if _NATIVE is None or not (selected := _NATIVE.select(probe)).native:
+        if NATIVE is None or not (selected := NATIVE.select(probe)).native:
             return probe  # DSPy hands this one to LiteLLM, and so do we
         provider = selected.resolution.provider
         key = selected.clients.get("api_key")
-        engine = _Engine(
-            _NATIVE,
-            _Support.of(probe),
-            timeouts=_timeouts(_NATIVE, lm),
+        engine = Engine(
+            NATIVE,
+            Support.of(probe),
+            timeouts=_timeouts(NATIVE, lm),
             max_connections=self._connections,
             api_keys={provider: key} if key else None,
             base_urls={provider: lm.api_base} if lm.api_base else None,
@@ -205,7 +167,13 @@ class LanguageModels:
                 field="lm",
             )
         server = _Server("builtin", self._builtin.url, self._builtin.key)
-        return self._declared(lm, server, _BUILTIN_NAME)
+        # Left to itself it wanders, and it wanders for as long as it may.
+        steady = replace(
+            lm,
+            temperature=lm.temperature if lm.temperature is not None else 0.0,
+            max_tokens=lm.max_tokens or _BUILTIN_TOKENS,
+        )
+        return self._declared(steady, server, _BUILTIN_NAME)
 
     def _build_local(self, lm: Lm, key: str | None) -> dspy.LM:
         if not lm.api_base:
@@ -219,24 +187,24 @@ class LanguageModels:
         return self._declared(lm, _Server("local", lm.api_base, key), model)
 
     def _declared(self, lm: Lm, server: _Server, model: str) -> dspy.LM:
-        if _NATIVE is None:
+        if NATIVE is None:
             raise Unsupported(
                 f"{lm.model!r} needs dspy.lm15 and dspy.clients.engines, which DSPy "
                 f"{dspy.__version__} does not have where 3.4 has them.",
                 hint="Install a DSPy release that this worker knows, such as 3.4.1.",
                 field="lm",
             )
-        lm15 = _NATIVE.lm15
+        lm15 = NATIVE.lm15
         definition = lm15.ProviderDefinition.chat(
             lm15.AccessPolicy(provider=server.provider, base_url=server.url),
             # How vLLM and llama.cpp spell things: role `system`, `max_tokens`.
             compat=lm15.OpenAIChatCompat.preset("vllm"),
             placeholder_key="none",
         )
-        engine = _Engine(
-            _NATIVE,
-            _CONSTRAINED,
-            timeouts=_timeouts(_NATIVE, lm),
+        engine = Engine(
+            NATIVE,
+            CONSTRAINED,
+            timeouts=_timeouts(NATIVE, lm),
             max_connections=self._connections,
             api_keys={server.provider: server.key} if server.key else None,
             providers=(definition,),
@@ -263,34 +231,7 @@ class _Server:
     key: str | None = dataclasses.field(repr=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Support:
-    """What DSPy's adapters ask a language model about."""
-
-    function_calling: bool
-    reasoning: bool
-    response_schema: bool
-    params: frozenset[str]
-
-    @classmethod
-    def of(cls, lm: dspy.LM) -> _Support:
-        return cls(
-            lm.supports_function_calling,
-            lm.supports_reasoning,
-            lm.supports_response_schema,
-            frozenset(lm.supported_params),
-        )
-
-
-_CONSTRAINED = _Support(
-    function_calling=False,
-    reasoning=False,
-    response_schema=True,
-    params=frozenset({"max_tokens", "response_format", "seed", "stop", "temperature"}),
-)
-
-
-def _timeouts(native: _Native, lm: Lm) -> Any:
+def _timeouts(native: Native, lm: Lm) -> Any:
     # Each bounds one step: the next byte, not the whole answer. The whole is
     # bounded by the deadline of the request.
     return native.lm15.Timeouts(
@@ -301,7 +242,7 @@ def _timeouts(native: _Native, lm: Lm) -> Any:
     )
 
 
-def _with_engine(lm: Lm, model: str, engine: _Engine) -> dspy.LM:
+def _with_engine(lm: Lm, model: str, engine: Engine) -> dspy.LM:
     return dspy.LM(
         model,
         temperature=lm.temperature,
@@ -333,68 +274,3 @@ def _renamed(lm: dspy.LM, overrides: Mapping[str, Any]) -> dict[str, Any]:
         return dict(overrides)
     newer = {"max_tokens": "max_completion_tokens"}
     return {newer.get(name, name): value for name, value in overrides.items()}
-
-
-class _Engine:
-    """DSPy's own engine, built once, which says what its model can do."""
-
-    def __init__(self, native: _Native, support: _Support, **settings: Any) -> None:
-        config = native.lm15.RouterConfig(**settings)
-        self._engine = native.engine(config)
-        self.twin = _AsyncEngine(native, config)
-        # DSPy's adapters read these from the engine.
-        self.supports_function_calling = support.function_calling
-        self.supports_reasoning = support.reasoning
-        self.supports_response_schema = support.response_schema
-        self.supported_params = support.params
-
-    def complete(self, request: Any) -> Any:
-        """Answer once."""
-        return self._engine.complete(request)
-
-    def stream(self, request: Any) -> Iterator[Any]:
-        """Answer in pieces."""
-        yield from self._engine.stream(request)
-
-    def close(self) -> None:
-        """Close the connections of threads."""
-        self._engine.close()
-
-    def __deepcopy__(self, memo: object) -> _Engine:
-        return self  # optimizers copy programs; connections stay shared
-
-
-class _AsyncEngine:
-    """The same for coroutines, one for each event loop: connections belong to it."""
-
-    def __init__(self, native: _Native, config: Any) -> None:
-        self._native = native
-        self._config = config
-        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    async def complete(self, request: Any) -> Any:
-        """Answer once."""
-        return await self._engine().complete(request)
-
-    def stream(self, request: Any) -> AsyncIterator[Any]:
-        """Answer in pieces."""
-        events: AsyncIterator[Any] = self._engine().stream(request)
-        return events
-
-    async def aclose(self) -> None:
-        """Close the connections of this event loop."""
-        engine = self._engines.pop(asyncio.get_running_loop(), None)
-        if engine is not None:
-            await engine.aclose()
-
-    def __deepcopy__(self, memo: object) -> _AsyncEngine:
-        return self
-
-    def _engine(self) -> Any:
-        loop = asyncio.get_running_loop()
-        engine = self._engines.get(loop)
-        if engine is None:
-            engine = self._engines[loop] = self._native.async_engine(self._config)
-        return engine
