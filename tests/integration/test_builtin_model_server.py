@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 import pytest
+from tests.support.builtin import KEY, Running, end, start, weights_folder
 
 from dspex.contracts.configuration import Lm
-from dspex.services.model.weights import FILE, WeightsError, ensure_weights
+from dspex.services.model.weights import FILE, WeightsError
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
 
@@ -23,51 +20,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.model, pytest.mark.dspy]
 
-KEY = "a-test-key"
-MODELS = Path(os.environ.get("DSPEX_MODELS") or ".dspex/models").absolute()
 EXTRACT = dspy.make_signature(
     "text: str -> name: str, age: int", "Extract the person's name and age."
 )
 
 
-@dataclasses.dataclass
-class Running:
-    """The program, and the line that it printed when it was ready."""
-
-    process: subprocess.Popen[str]
-    ready: dict[str, str]
-
-
-def start(models: Path) -> Running:
-    environ = {**os.environ, "DSPEX_MODEL_KEY": KEY, "DSPEX_MODELS": str(models)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dspex.services.model"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environ,
-        text=True,
-    )
-    assert process.stdout is not None
-    return Running(process, json.loads(process.stdout.readline()))
-
-
-def end(running: Running) -> int:
-    """Close the program's standard input and return its exit status."""
-    process = running.process
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.close()
-    try:
-        return process.wait(timeout=10)
-    finally:
-        process.kill()
-        process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def weights() -> Path:
     try:
-        return ensure_weights(MODELS, print).parent
+        return weights_folder()
     except WeightsError as error:
         pytest.skip(f"The weights of the built-in model cannot be fetched: {error}")
 
