@@ -7,13 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.support.nats_server import NatsServer
 
 from dspex.bus import connection
 from dspex.bus.connection import BusSettings, NatsBus
 from dspex.bus.core import Bus
 from dspex.bus.testing import MemoryServer
 from dspex.contracts.subjects import Subjects
-from tests.support.nats_server import NatsServer
 
 Connect = Callable[[], Awaitable[Bus]]
 OwnServer = Callable[..., Awaitable[tuple[NatsServer, NatsBus]]]
@@ -54,7 +54,9 @@ def _subjects(root: str) -> Subjects:
 
 
 @pytest.fixture(name="own_server")
-async def _own_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
+async def _own_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[OwnServer]:
     """Starts servers that a test may stop, and a connection to each."""
     servers: list[NatsServer] = []
     buses: list[NatsBus] = []

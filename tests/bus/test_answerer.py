@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.bus.hearing import Heard, eventually
 
 from dspex.bus.answering import Answerer, Identity, Outcome, Slots
 from dspex.bus.core import Message, Replies
@@ -15,15 +16,15 @@ from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, Event, Reply, Usage, Words
 from dspex.contracts.failures import OutputInvalid
-from tests.bus.hearing import Heard, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tests.bus.conftest import Connect
+
     from dspex.bus.core import Bus
     from dspex.contracts.requests import Body
     from dspex.contracts.subjects import Subjects
-    from tests.bus.conftest import Connect
 
 BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
 DONE = Outcome(outputs={"answer": "42"}, usage=Usage(total_tokens=7, calls=1), lm="m")
@@ -97,13 +98,20 @@ class Rig:
     async def ask(self, body: Any = None, /, **headers: str) -> Any:
         """One direct request and its reply."""
         async with await self.client.replies() as replies:
-            await self.send(self.subjects.pool_run("light"), replies.subject, body, **headers)
+            await self.send(
+                self.subjects.pool_run("light"), replies.subject, body, **headers
+            )
             return encoding.decode((await replies.next(10)).data, Reply)
 
-    async def dispatch(self, words: Replies, answer: Replies, /, **headers: str) -> None:
+    async def dispatch(
+        self, words: Replies, answer: Replies, /, **headers: str
+    ) -> None:
         """One request as a router sends it."""
         await self.send(
-            self.subjects.worker_run("w1"), words.subject, reply=answer.subject, **headers
+            self.subjects.worker_run("w1"),
+            words.subject,
+            reply=answer.subject,
+            **headers,
         )
 
     def kinds(self, request: str) -> list[str]:
@@ -261,7 +269,10 @@ async def test_stream(rig: Rig) -> None:
     """A stream to the inbox has all events and ends with an empty message."""
     async with await rig.client.replies(dedicated=True) as replies:
         await rig.send(
-            rig.subjects.pool_run("light"), replies.subject, request="r1", stream="inbox"
+            rig.subjects.pool_run("light"),
+            replies.subject,
+            request="r1",
+            stream="inbox",
         )
 
         assert [(await event(replies)).seq for _ in range(2)] == [1, 2]

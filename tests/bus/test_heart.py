@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.bus.hearing import Heard, eventually
+from tests.support.nats_server import free_port
 
 from dspex.bus import connection
 from dspex.bus.connection import BusSettings, NatsBus
@@ -14,15 +16,14 @@ from dspex.bus.health import Heart, LoopLag
 from dspex.contracts import encoding
 from dspex.contracts.failures import BusUnavailable
 from dspex.contracts.heartbeats import Heartbeat
-from tests.bus.hearing import Heard, eventually
-from tests.support.nats_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.bus.conftest import OwnServer
+
     from dspex.bus.core import Bus
     from dspex.contracts.subjects import Subjects
-    from tests.bus.conftest import OwnServer
 
 pytestmark = pytest.mark.nats
 
@@ -167,7 +168,7 @@ async def test_loop_lag() -> None:
     lag.start()
 
     def block_and_look() -> float:
-        time.sleep(0.3)  # noqa: ASYNC251 - what is measured
+        time.sleep(0.3)
         return lag.milliseconds
 
     assert block_and_look() >= 150

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.bus.hearing import Heard
 
 from dspex.contracts.failures import BadRequest, BusUnavailable
-from tests.bus.hearing import Heard
 
 if TYPE_CHECKING:
     from tests.bus.conftest import Connect

@@ -8,18 +8,20 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.bus.hearing import Heard, eventually
+from tests.support.stack import Program
 
 from dspex.bus import connection
 from dspex.bus.connection import BusSettings, NatsBus
+from dspex.bus.core import NoResponders
 from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden
-from tests.bus.hearing import Heard, eventually
-from tests.support.stack import Program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dspex.bus.core import Message
     from tests.bus.conftest import OwnServer
+
+    from dspex.bus.core import Message
 
 pytestmark = pytest.mark.nats
 
@@ -54,7 +56,8 @@ async def test_a_flush_that_timed_out(own_server: OwnServer, root: str) -> None:
     server.pause()
 
     with pytest.raises(BusUnavailable):
-        await bus.flush(0.2)
+        while True:  # it may not be frozen yet
+            await bus.flush(0.2)
     server.resume()
     await bus.publish(f"{root}.a")
 
@@ -244,6 +247,31 @@ async def test_headers_cannot_end_the_connection(bus: NatsBus, root: str) -> Non
     assert (bus.reconnects, bus.is_connected) == (0, True)
 
 
+async def test_closing_while_offline(own_server: OwnServer, root: str) -> None:
+    """A connection that is gone can be closed, with messages it could not send."""
+    server, bus = await own_server()
+    await server.stop()
+    await eventually(lambda: not bus.is_connected)
+    await bus.publish(f"{root}.a", b"never sent")
+
+    await bus.close()
+
+    assert bus.is_closed
+    async with asyncio.timeout(5):
+        await bus.gone(0.01)
+
+
+async def test_an_error_that_ends_the_connection(bus: NatsBus) -> None:
+    """An error after which the client never reconnects is seen as the end."""
+    asked = asyncio.ensure_future(bus.request("$SYS.nobody", timeout=60))
+    await bus._client._process_err("'user authentication expired'")
+
+    with pytest.raises((BusUnavailable, NoResponders)):
+        await asked
+    async with asyncio.timeout(5):
+        await bus.gone(0.01)
+
+
 async def test_closing_twice_and_under_load(nats_url: str, root: str) -> None:
     """Closing while handlers run leaves no task behind."""
     bus = await connection.connect(BusSettings(url=nats_url))
@@ -276,7 +304,7 @@ async def test_a_raising_handler_keeps_the_reader(bus: NatsBus, root: str) -> No
 
     def handler(message: Message) -> None:
         heard(message)
-        raise ValueError("permissions violation for publish to \"x\"")
+        raise ValueError('permissions violation for publish to "x"')
 
     await bus.subscribe(f"{root}.a", handler)
     for _ in range(3):

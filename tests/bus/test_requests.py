@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.bus.hearing import Heard
 
 from dspex.bus.core import BACKLOG, Bus, Message, NoResponders, Replies
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import BusUnavailable, Overloaded
-from tests.bus.hearing import Heard
 
 if TYPE_CHECKING:
     from tests.bus.conftest import Connect

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from tests.bus.hearing import Heard, eventually
 
 from dspex.bus import serving
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.failures import BadRequest
-from tests.bus.hearing import Heard, eventually
 
 if TYPE_CHECKING:
-    from dspex.contracts.subjects import Subjects
     from tests.bus.conftest import Connect
+
+    from dspex.contracts.subjects import Subjects
 
 SECRET = "/home/someone/key.pem"
 
@@ -278,7 +279,9 @@ async def test_queue_groups(connect: Connect, subjects: Subjects) -> None:
         endpoint = Endpoint(
             name="q", subject=f"{subjects.prefix}.q", handler=handler, queue="q"
         )
-        return Service(bus, subjects, ServiceInfo(name=name, version="1.0.0"), [endpoint])
+        return Service(
+            bus, subjects, ServiceInfo(name=name, version="1.0.0"), [endpoint]
+        )
 
     client = await connect()
     for name in ("one", "two"):

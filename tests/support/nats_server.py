@@ -112,16 +112,24 @@ class NatsServer:
 class NatsContainer:
     """The same server from the image ``DSPEX_TEST_NATS_IMAGE``, by testcontainers."""
 
+    PORT = 4222
+
     def __init__(self) -> None:
-        from testcontainers.community.nats import NatsContainer as Container
+        from testcontainers.core.container import DockerContainer
+        from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
         image = os.environ.get("DSPEX_TEST_NATS_IMAGE", "nats:2.12")
-        self._container: Any = Container(image, jetstream=True)
+        container: Any = DockerContainer(image).with_command("-js")
+        self._container = container.with_exposed_ports(self.PORT).waiting_for(
+            LogMessageWaitStrategy("Server is ready")
+        )
         self.url = ""
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._container.start)
-        self.url = self._container.nats_uri()
+        host = self._container.get_container_host_ip()
+        port = self._container.get_exposed_port(self.PORT)
+        self.url = f"nats://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -56,31 +56,57 @@ def texts(path: Path) -> Iterator[str]:
     module = tree(path)
     silent = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
     for node in ast.walk(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in silent:
-                yield node.value
+        if not isinstance(node, ast.Constant) or id(node) in silent:
+            continue
+        if isinstance(node.value, str):
+            yield node.value
 
 
 def called(path: Path) -> set[str]:
-    """The last name of everything a file calls: ``sleep`` of ``asyncio.sleep()``."""
-    found: set[str] = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            function = node.func
-            if isinstance(function, ast.Attribute):
-                found.add(function.attr)
-            elif isinstance(function, ast.Name):
-                found.add(function.id)
-    return found
+    """The last name of everything a file calls: ``run`` of ``subprocess.run()``."""
+    return {
+        _last_name(node.func)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+    }
+
+
+def test_functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every test of a file."""
+    return [
+        node
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    ]
+
+
+def sleeps(node: ast.AST) -> bool:
+    """Whether a body lets time pass, other than ``sleep(0)``, which lets others run.
+
+    Functions inside it do not count: one of them may play a slow program.
+    """
+    inner = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    children = [one for one in ast.iter_child_nodes(node) if not isinstance(one, inner)]
+    return _is_sleep(node) or any(sleeps(one) for one in children)
 
 
 def depth(node: ast.AST) -> int:
     """How many blocks stand inside each other; ``elif`` is no deeper than ``if``."""
+    elif_of = node.orelse if isinstance(node, ast.If) else []
     deepest = 0
     for child in ast.iter_child_nodes(node):
-        is_elif = isinstance(node, ast.If) and child in node.orelse
-        own = isinstance(child, _BLOCKS) and not (
-            is_elif and isinstance(child, ast.If) and len(node.orelse) == 1
-        )
+        is_elif = elif_of == [child] and isinstance(child, ast.If)
+        own = isinstance(child, _BLOCKS) and not is_elif
         deepest = max(deepest, depth(child) + own)
     return deepest
+
+
+def _is_sleep(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or _last_name(node.func) != "sleep":
+        return False
+    return not (node.args and ast.unparse(node.args[0]) == "0")
+
+
+def _last_name(function: ast.expr) -> str:
+    return ast.unparse(function).rpartition(".")[2]

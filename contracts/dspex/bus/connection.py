@@ -67,11 +67,12 @@ def safe_url(url: str) -> str:
 
 
 class _GuardedClient(Client):
-    """nats-py without its fatal trap.
+    """nats-py without its two fatal traps.
 
     A task cancelled inside ``flush()`` leaves its future behind; the PONG that
     answers it then raises InvalidStateError, which ends the read loop while the
-    client still believes to be connected.
+    client still believes to be connected. And closing writes what is pending to a
+    connection that may be broken, which raises before anything is closed or told.
     """
 
     async def _process_pong(self) -> None:
@@ -81,6 +82,10 @@ class _GuardedClient(Client):
             self._pings_outstanding = 0
             return
         await super()._process_pong()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
 
 
 class _NatsSubscription:

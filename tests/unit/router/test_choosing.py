@@ -23,7 +23,7 @@ def target(name: str, *, suspect: bool = False, **said: Any) -> Target:
 
 
 def wanted(**said: Any) -> Wanted:
-    return Wanted(**({"operation": "predict"} | said))
+    return Wanted(operation="predict", **said)
 
 
 def chosen(want: Wanted, *targets: Target, seed: int = 0) -> str:
