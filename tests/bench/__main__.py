@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
-
 from tests.bench import cancelling, deciding, hops, load, peer, results
 from tests.bench.machine import machine
 from tests.bench.measure import tell
@@ -87,4 +86,7 @@ async def _measure(only: str | None) -> list[Findings]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dspex.client.client import Ask
-from dspex.contracts.envelope import Started
-from dspex.contracts.failures import Cancelled
 from tests.bench.measure import middle, percentile
 from tests.bench.results import Bar, Findings, Result
 from tests.bench.rig import WORKER, program
 from tests.support.stack import Program
+
+from dspex.contracts.envelope import Started
+from dspex.contracts.failures import Cancelled
 
 if TYPE_CHECKING:
     from tests.bench.rig import Rig
@@ -37,9 +37,9 @@ class _Waiting:
         self._rig = rig
 
     async def run(self) -> None:
-        ask = Ask(request=self.id, direct=POOL, timeout=60)
+        client = self._rig.client.with_options(request=self.id, pool=POOL, timeout=60)
         with suppress(Cancelled):
-            async for event in self._rig.client.stream("predict", BODY, ask=ask):
+            async for event in client.stream("predict", BODY):
                 if isinstance(event, Started):
                     self.started.set_result(time.perf_counter())
 

@@ -6,11 +6,12 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from tests.bench.measure import middle, percentile
+from tests.bench.results import Bar, Findings, Result
+
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.router.choosing import Wanted, choose
 from dspex.router.targets import Targets
-from tests.bench.measure import middle, percentile
-from tests.bench.results import Bar, Findings, Result
 
 if TYPE_CHECKING:
     from tests.bench.rig import Rig

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import Accepted, Done
 from tests.bench.measure import in_turns, middle, percentile, tell
 from tests.bench.results import Bar, Findings, Result
+
+from dspex.contracts import encoding, headers
+from dspex.contracts.envelope import Accepted, Done
 
 if TYPE_CHECKING:
     from tests.bench.measure import Call

@@ -8,7 +8,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import aiohttp
-
 from tests.bench.measure import Call, Load, Window, closed_loop, middle, tell
 from tests.bench.results import Bar, Findings, Result
 from tests.bench.rig import KEY, LATENCIES, listening, program
@@ -30,7 +29,7 @@ CLIENTS = (1, 16, 64)
 ROUNDS = 3
 PROCESSES = 2
 QUESTION = "Why is the sky blue?"
-WINDOW = Window(warm_up=0.5, seconds=2.5)
+WINDOW = Window(warm_up=0.4, seconds=2.0)
 
 
 async def fastapi(rig: Rig) -> Findings:
@@ -111,9 +110,7 @@ async def _served(rig: Rig, mode: str) -> AsyncIterator[str]:
         "--timeout-keep-alive": "300",
     }
     arguments = [part for option in options.items() for part in option]
-    run = Program(
-        "uvicorn", "tests.bench.peer_app:app", "--no-access-log", *arguments
-    )
+    run = Program("uvicorn", "tests.bench.peer_app:app", "--no-access-log", *arguments)
     environ = {
         "PEER_MODE": mode,
         "PEER_MODEL_URL": rig.models["brisk"],
@@ -163,7 +160,9 @@ async def _connect(
 
 def _result(mode: str, clients: int, loads: Loads) -> Result:
     pairs = zip(loads[OURS], loads[mode], strict=True)
-    ratio, spread = middle([ours.per_second / other.per_second for ours, other in pairs])
+    ratio, spread = middle(
+        [ours.per_second / other.per_second for ours, other in pairs]
+    )
     suffix = "" if mode == "guide" else f"_{mode}"
     return Result(
         name=f"fastapi{suffix}_{clients}",
@@ -172,8 +171,8 @@ def _result(mode: str, clients: int, loads: Loads) -> Result:
         bar=Bar(1.0, at_least=True) if mode == "guide" else None,
         spread=spread,
         how=f"our throughput over that of {MODES[mode]}: `predict` of one question, "
-        f"model latency {LATENCIES['brisk']:g} s, {clients} clients that each ask "
-        f"again once answered; uvicorn with {PROCESSES} processes and aiohttp as "
+        f"model latency {LATENCIES['brisk']:g} s, clients that each ask again once "
+        f"answered: {clients}; uvicorn with {PROCESSES} processes and aiohttp as "
         "client (connections kept, spread evenly over the processes) against two "
         "workers and the Python client, one client process each, DSPy's cache off in "
         f"both, {ROUNDS} rounds of {WINDOW.seconds:g} s in turns.",

@@ -25,7 +25,9 @@ class Bar(Struct, frozen=True):
     at_least: bool = False
 
     def holds(self, value: float) -> bool:
-        return value >= self.limit if self.at_least else value <= self.limit
+        """Whether a value, as it is printed, is on the right side."""
+        printed = float(number(value))
+        return printed >= self.limit if self.at_least else printed <= self.limit
 
     def __str__(self) -> str:
         return f"{'>=' if self.at_least else '<='} {self.limit:g}"
@@ -150,12 +152,13 @@ def _row(result: Result) -> tuple[str, ...]:
     low, high = result.spread or (result.value, result.value)
     return (
         f"`{result.name}`",
-        f"{_number(result.value)} {result.unit}",
+        f"{number(result.value)} {result.unit}",
         str(result.bar or ""),
         _VERDICTS[result.holds],
-        f"{_number(low)} .. {_number(high)}" if result.spread else "",
+        f"{number(low)} .. {number(high)}" if result.spread else "",
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A value as it is printed: no digits beyond what the rounds agree on."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}"

@@ -7,10 +7,11 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from dspex.bus.connection import BusSettings, NatsBus, connect
-from dspex.client import Client
 from tests.support.nats_server import NatsServer, free_port
 from tests.support.stack import Program, Stack
+
+from dspex.bus.connection import BusSettings, NatsBus, connect
+from dspex.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,9 +106,7 @@ async def listening(port: int, run: Program, within: float = 60.0) -> None:
     raise RuntimeError(f"{run.name} ended:\n{run.log}")
 
 
-async def _model(
-    exits: contextlib.AsyncExitStack, folder: Path, latency: float
-) -> str:
+async def _model(exits: contextlib.AsyncExitStack, folder: Path, latency: float) -> str:
     """Start a scripted language model in a process of its own."""
     port = free_port()
     module = "tests.support.scripted_model"

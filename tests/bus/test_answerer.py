@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.bus.hearing import Heard, eventually
 
 from dspex.bus.answering import Answerer, Identity, Outcome, Slots
-from dspex.bus.core import Message, Replies
 from dspex.bus.events import Audience, Events
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts import encoding
@@ -18,18 +18,16 @@ from dspex.contracts.envelope import Delta, Event, Reply, Usage, Words
 from dspex.contracts.failures import OutputInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.bus.conftest import Connect
 
-    from dspex.bus.core import Bus
+    from dspex.bus.core import Bus, Message, Replies
     from dspex.contracts.requests import Body
     from dspex.contracts.subjects import Subjects
 
 BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
 DONE = Outcome(outputs={"answer": "42"}, usage=Usage(total_tokens=7, calls=1), lm="m")
 
-Program = Callable[[Events], Awaitable[Outcome]] if TYPE_CHECKING else Any
+Program = Callable[[Events], Awaitable[Outcome]]
 
 
 class Rig:

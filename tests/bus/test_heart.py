@@ -18,8 +18,6 @@ from dspex.contracts.failures import BusUnavailable
 from dspex.contracts.heartbeats import Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.bus.conftest import OwnServer
 
     from dspex.bus.core import Bus
@@ -62,11 +60,11 @@ def heart(url: str, subjects: Subjects) -> Heart:
 
 
 @pytest.fixture(name="beats")
-async def _beats(bus: NatsBus, subjects: Subjects) -> AsyncIterator[Beats]:
+async def _beats(bus: NatsBus, subjects: Subjects) -> Beats:
     beats = Beats()
     await bus.subscribe(subjects.heartbeats(), beats)
     await bus.flush()
-    yield beats
+    return beats
 
 
 async def test_states(nats_url: str, subjects: Subjects, beats: Beats) -> None:

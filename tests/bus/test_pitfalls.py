@@ -55,8 +55,8 @@ async def test_a_flush_that_timed_out(own_server: OwnServer, root: str) -> None:
     await bus.subscribe(f"{root}.a", heard)
     server.pause()
 
-    with pytest.raises(BusUnavailable):
-        while True:  # it may not be frozen yet
+    with pytest.raises(BusUnavailable):  # noqa: PT012 - it may not be frozen yet
+        while True:
             await bus.flush(0.2)
     server.resume()
     await bus.publish(f"{root}.a")
@@ -91,12 +91,10 @@ async def test_a_full_buffer_while_offline(own_server: OwnServer, root: str) -> 
     await eventually(lambda: not bus.is_connected)
     body = b"x" * (1 << 20)
 
-    published = 0
+    for _ in range(6):
+        await bus.publish(f"{root}.a", body)
     with pytest.raises(BusUnavailable, match="connection to NATS"):
-        for published in range(100):  # noqa: B007 - counts what was taken
-            await bus.publish(f"{root}.a", body)
-
-    assert 1 <= published <= 8
+        await asyncio.gather(*(bus.publish(f"{root}.a", body) for _ in range(4)))
 
 
 async def test_a_flush_while_offline(own_server: OwnServer) -> None:
@@ -204,7 +202,7 @@ async def test_a_denied_publish(own_server: OwnServer) -> None:
     _, bus = await own_server(user="u:p", extra=PERMISSIONS)
 
     async with asyncio.timeout(5):
-        with pytest.raises(Forbidden, match="may not publish on 'denied.subject'"):
+        with pytest.raises(Forbidden, match=r"on 'denied\.subject'"):
             await bus.request("denied.Subject", timeout=60)
 
     heard = Heard()
@@ -235,7 +233,7 @@ async def test_a_slow_consumer(nats_url: str, root: str) -> None:
 
 
 async def test_headers_cannot_end_the_connection(bus: NatsBus, root: str) -> None:
-    """A body that fits only without its headers is refused before the server sees it."""
+    """A body that fits only without its headers is refused before it is sent."""
     with pytest.raises(BadRequest):
         await bus.publish(
             f"{root}.a", b"x" * (bus.max_payload - 5), headers={"a": "b" * 50}

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.bus.hearing import Heard, eventually
 
 from dspex.bus.durable import (
     Appender,
@@ -18,13 +19,13 @@ from dspex.bus.durable import (
 )
 from dspex.bus.pulling import Delivery, PullLoop, PullSettings
 from dspex.contracts.failures import ProgramError
-from tests.bus.hearing import Heard, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dspex.bus.connection import NatsBus
     from tests.bus.conftest import OwnServer
+
+    from dspex.bus.connection import NatsBus
 
 pytestmark = pytest.mark.nats
 
@@ -293,9 +294,10 @@ async def test_nothing_is_left_behind(rig: Rig) -> None:
     before = set(rig.bus._client._subs)
 
     for _ in range(3):
+        rig.done.clear()
         loop = await rig.pull()
         await rig.add(1)
-        await eventually(lambda: loop.in_hand == 0 and bool(rig.done))
+        await eventually(lambda: len(rig.done) == 1)
         await loop.stop()
 
     consumers = await api(rig.bus, f"CONSUMER.LIST.{rig.root}")

@@ -10,7 +10,6 @@ from tests.support.asking import chat, question
 
 import dspex.client
 import dspex.client.sync
-from dspex.client.client import Ask
 from dspex.contracts.envelope import Accepted, Delta, DoneEvent
 from dspex.contracts.failures import (
     BadRequest,
@@ -105,12 +104,12 @@ async def test_timeout_is_a_deadline(client: Client, model: ScriptedModel) -> No
     model.hang()
 
     with pytest.raises(DeadlineExceeded, match="in the queue"):
-        await client.predict("q -> a", q="x", ask=Ask(timeout=0.5))
+        await client.with_options(timeout=0.5).predict("q -> a", q="x")
 
 
 async def test_direct_to_a_pool(client: Client, model: ScriptedModel) -> None:
     """A pool can be asked without a router."""
-    found = await client.predict("q -> a", q="x", ask=Ask(direct="light"))
+    found = await client.with_options(pool="light").predict("q -> a", q="x")
 
     assert found.metadata.reason == "direct"
 
@@ -144,3 +143,20 @@ async def test_sync_twin(stack: Stack, model: ScriptedModel) -> None:
             return answer, text, caught.value.code
 
     assert await asyncio.to_thread(asked) == ("one two", "one two", "invalid_inputs")
+
+
+async def test_options(client: Client, model: ScriptedModel) -> None:
+    """Options go with every request of a client that has them, and with no other."""
+    careful = client.with_options(
+        instructions="Think twice.", config={"temperature": 0.5}, adapter="json"
+    )
+    model.reply_with('{"a": "x"}')
+
+    await careful.predict("q -> a", q="x")
+
+    sent = model.requests[-1].body
+    assert sent["temperature"] == 0.5
+    assert "Think twice." in model.requests[-1].text("system")
+    assert client.options.instructions is None
+    with pytest.raises(TypeError, match="timeoout"):
+        client.with_options(timeoout=3)

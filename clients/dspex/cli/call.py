@@ -15,7 +15,6 @@ from dspex.bus import settings
 from dspex.cli import home, values
 from dspex.cli.console import console
 from dspex.client import connect
-from dspex.client.client import Ask
 from dspex.contracts import catalog, envelope
 from dspex.contracts.failures import Failure
 
@@ -88,19 +87,19 @@ async def _ask(
     found: Configuration, url: str, arguments: argparse.Namespace, out: Console
 ) -> None:
     operation, body = arguments.operation, build(arguments)
-    ask = Ask(timeout=arguments.timeout)
     async with connect(
         url,
         prefix=found.prefix,
         credentials=found.nats.credentials,
         connect_timeout=CONNECT_WITHIN,
-    ) as client:
+    ) as connected:
+        client = connected.with_options(timeout=arguments.timeout)
         if arguments.stream:
             stream = Shown(out, as_json=arguments.json)
-            async for event in client.stream(operation, body, ask=ask):
+            async for event in client.stream(operation, body):
                 stream.take(event)
             return
-        answer = await client.call(operation, body, ask=ask)
+        answer = await client.call(operation, body)
     done = envelope.Done(
         request=answer.request, outputs=answer.outputs, metadata=answer.metadata
     )

@@ -3,6 +3,6 @@
 Imports the contracts and the bus. ``dspex.client.sync`` is its twin for notebooks.
 """
 
-from dspex.client.client import Client, Prediction, connect
+from dspex.client.client import Client, Options, Prediction, connect
 
-__all__ = ["Client", "Prediction", "connect"]
+__all__ = ["Client", "Options", "Prediction", "connect"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.bus import connection, tracing
 from dspex.bus.core import Bus, Message, NoResponders
@@ -61,20 +62,37 @@ class Prediction(Struct, frozen=True, kw_only=True):
         return self.outputs[name]
 
 
-class Ask(Struct, frozen=True, kw_only=True):
-    """How one request is to be sent.
+class Options(Struct, frozen=True, kw_only=True):
+    """How requests are sent, and what of the model they change.
 
     Attributes:
-        timeout: Seconds until its deadline.
-        request: Correlation id; default: a new one.
+        timeout: Seconds until a request's deadline.
+        request: Correlation id; default: a new one for each request.
         route: Who shall answer, as in the header ``Dspex-Route``.
-        direct: A pool to ask without a router.
+        pool: A pool to ask without a router.
+        instructions: What to do, instead of the signature's own instructions.
+        demos: Worked examples.
+        lm: Name of a language model in the workers' configuration.
+        config: What to change about it, such as ``{"temperature": 0.7}``.
+        adapter: How the prompt is written: ``chat``, ``json`` or ``xml``.
     """
 
     timeout: float = DEFAULT_TIMEOUT
     request: str = ""
     route: str = ""
-    direct: str = ""
+    pool: str = ""
+    instructions: str | None = None
+    demos: list[dict[str, Any]] | None = None
+    lm: str | None = None
+    config: dict[str, Any] | None = None
+    adapter: str | None = None
+
+    def body(self, signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The body of a request that fills a signature."""
+        names = ("instructions", "demos", "lm", "config", "adapter")
+        given = {name: getattr(self, name) for name in names}
+        said = {name: value for name, value in given.items() if value is not None}
+        return {"signature": signature, "inputs": inputs} | said
 
 
 class Client:
@@ -83,59 +101,65 @@ class Client:
     Args:
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
+        options: How requests are sent.
     """
 
-    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+    def __init__(
+        self, bus: Bus, subjects: Subjects, options: Options | None = None
+    ) -> None:
+        self.options = options or Options()
         self._bus = bus
         self._subjects = subjects
 
-    async def predict(
-        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
-    ) -> Prediction:
+    def with_options(self, **changes: Any) -> Client:
+        """The same client with other options: ``client.with_options(timeout=5)``.
+
+        Args:
+            **changes: Fields of ``Options``.
+
+        Raises:
+            TypeError: One of them is no option.
+        """
+        return Client(self._bus, self._subjects, replace(self.options, **changes))
+
+    async def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
 
         Args:
             signature: Its text, or its structured form as a dict.
-            ask: How to send it.
             **inputs: A value per input field.
 
         Raises:
             Failure: The leaf of the tree that says what went wrong.
         """
-        return await self.call("predict", _body(signature, inputs), ask=ask)
+        return await self.call("predict", self.options.body(signature, inputs))
 
-    async def chain_of_thought(
-        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
-    ) -> Prediction:
+    async def chain_of_thought(self, signature: Any, /, **inputs: Any) -> Prediction:
         """The same, with an output ``reasoning`` written first."""
-        return await self.call("chain_of_thought", _body(signature, inputs), ask=ask)
+        body = self.options.body(signature, inputs)
+        return await self.call("chain_of_thought", body)
 
-    async def call(
-        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
-    ) -> Prediction:
+    async def call(self, operation: str, body: Mapping[str, Any]) -> Prediction:
         """Ask for any operation.
 
         Args:
             operation: Its name in the catalog.
             body: As the operation's JSON Schema describes it.
-            ask: How to send it.
 
         Raises:
             Failure: The leaf of the tree that says what went wrong.
         """
-        ask = ask or Ask()
-        sent = self._headers(operation, ask)
         try:
             message = await self._bus.request(
-                self._subject(operation, ask),
+                self._subject(operation),
                 encoding.encode(body),
-                headers=sent,
-                timeout=ask.timeout + LATE,
+                headers=self._headers(operation),
+                timeout=self.options.timeout + LATE,
             )
         except NoResponders:
-            raise _nobody(ask) from None
+            raise self._nobody() from None
         except TimeoutError:
-            raise _silence(ask) from None
+            raise self._silence() from None
         reply = encoding.decode(message.data, Reply, _media(message))
         if isinstance(reply, Done):
             return Prediction(
@@ -144,7 +168,7 @@ class Client:
         raise failure(reply)
 
     async def stream(
-        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
+        self, operation: str, body: Mapping[str, Any]
     ) -> AsyncIterator[Event]:
         """Ask, and yield the events of the request as they come.
 
@@ -154,10 +178,9 @@ class Client:
         Raises:
             Failure: The request failed; raised in place of its last event.
         """
-        ask = ask or Ask()
-        sent = self._headers(operation, ask) | {headers.STREAM: "inbox"}
-        subject = self._subject(operation, ask)
-        until = time.monotonic() + ask.timeout + LATE
+        sent = self._headers(operation) | {headers.STREAM: "inbox"}
+        subject = self._subject(operation)
+        until = time.monotonic() + self.options.timeout + LATE
         async with await self._bus.replies(dedicated=True) as replies:
             replies.target = subject
             await self._bus.publish(
@@ -167,9 +190,9 @@ class Client:
                 try:
                     message = await replies.next(max(0.0, until - time.monotonic()))
                 except NoResponders:
-                    raise _nobody(ask) from None
+                    raise self._nobody() from None
                 except TimeoutError:
-                    raise _silence(ask) from None
+                    raise self._silence() from None
                 if message.is_end():
                     return
                 event = _read_event(message)
@@ -185,21 +208,37 @@ class Client:
         """End the connection."""
         await self._bus.close()
 
-    def _subject(self, operation: str, ask: Ask) -> str:
-        if ask.direct:
-            return self._subjects.pool_run(ask.direct)
+    def _subject(self, operation: str) -> str:
+        if self.options.pool:
+            return self._subjects.pool_run(self.options.pool)
         return self._subjects.call(operation)
 
-    def _headers(self, operation: str, ask: Ask) -> dict[str, str]:
+    def _headers(self, operation: str) -> dict[str, str]:
+        options = self.options
         sent = {
-            headers.REQUEST: ask.request or uuid4().hex,
-            headers.DEADLINE: f"{(time.time() + ask.timeout) * 1000:.0f}",
+            headers.REQUEST: options.request or uuid4().hex,
+            headers.DEADLINE: f"{(time.time() + options.timeout) * 1000:.0f}",
         }
-        if ask.route:
-            sent[headers.ROUTE] = ask.route
-        if ask.direct:
+        if options.route:
+            sent[headers.ROUTE] = options.route
+        if options.pool:
             sent[headers.OPERATION] = operation
         return tracing.inject(sent)
+
+    def _nobody(self) -> NoWorker:
+        pool = self.options.pool
+        who = f"worker of pool {pool!r}" if pool else "router"
+        return NoWorker(
+            f"No {who} listens on this NATS server.",
+            hint="Start one: `dspex up`, or dspex-router and dspex-worker.",
+        )
+
+    def _silence(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"No answer came within {self.options.timeout:g} s, nor a failure that "
+            "says why.",
+            hint="Look at the logs of the router and the workers for this request.",
+        )
 
 
 @asynccontextmanager
@@ -237,10 +276,6 @@ async def connect(
         await client.close()
 
 
-def _body(signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    return {"signature": signature, "inputs": inputs}
-
-
 def _read_event(message: Message) -> Event:
     event: Event = encoding.decode(message.data, Event, _media(message))
     if isinstance(event, FailedEvent):
@@ -250,18 +285,3 @@ def _read_event(message: Message) -> Event:
 
 def _media(message: Message) -> str:
     return encoding.content_type(message.headers.get(headers.CONTENT_TYPE))
-
-
-def _nobody(ask: Ask) -> NoWorker:
-    who = f"worker of pool {ask.direct!r}" if ask.direct else "router"
-    return NoWorker(
-        f"No {who} listens on this NATS server.",
-        hint="Start one: `dspex up`, or dspex-router and dspex-worker.",
-    )
-
-
-def _silence(ask: Ask) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"No answer came within {ask.timeout:g} s, nor a failure that says why.",
-        hint="Look at the logs of the router and the workers for this request.",
-    )

@@ -21,7 +21,7 @@ from dspex.client import client as asynchronous
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 
-    from dspex.client.client import Ask, Client, Prediction
+    from dspex.client.client import Client, Prediction
     from dspex.contracts.envelope import Event
 
 _T = TypeVar("_T")
@@ -39,29 +39,25 @@ class SyncClient:
         self._client = client
         self._loop = loop
 
-    def predict(
-        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
-    ) -> Prediction:
+    def with_options(self, **changes: Any) -> SyncClient:
+        """As ``Client.with_options``."""
+        return SyncClient(self._client.with_options(**changes), self._loop)
+
+    def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """As ``Client.predict``."""
-        return self._wait(self._client.predict(signature, ask=ask, **inputs))
+        return self._wait(self._client.predict(signature, **inputs))
 
-    def chain_of_thought(
-        self, signature: Any, /, *, ask: Ask | None = None, **inputs: Any
-    ) -> Prediction:
+    def chain_of_thought(self, signature: Any, /, **inputs: Any) -> Prediction:
         """As ``Client.chain_of_thought``."""
-        return self._wait(self._client.chain_of_thought(signature, ask=ask, **inputs))
+        return self._wait(self._client.chain_of_thought(signature, **inputs))
 
-    def call(
-        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
-    ) -> Prediction:
+    def call(self, operation: str, body: Mapping[str, Any]) -> Prediction:
         """As ``Client.call``."""
-        return self._wait(self._client.call(operation, body, ask=ask))
+        return self._wait(self._client.call(operation, body))
 
-    def stream(
-        self, operation: str, body: Mapping[str, Any], *, ask: Ask | None = None
-    ) -> Iterator[Event]:
+    def stream(self, operation: str, body: Mapping[str, Any]) -> Iterator[Event]:
         """As ``Client.stream``; leaving the loop early stops the request."""
-        events = self._client.stream(operation, body, ask=ask)
+        events = self._client.stream(operation, body)
         try:
             while (event := self._wait(_next(events))) is not None:
                 yield event

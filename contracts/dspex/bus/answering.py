@@ -248,8 +248,9 @@ class Answerer:
         remaining = request.remaining(incoming.now_ms())
         # The failure has to reach the client before the client stops waiting.
         margin = min(0.1, remaining * 0.05)
+        limit = asyncio.timeout(remaining - margin)
         try:
-            async with asyncio.timeout(remaining - margin) as limit:
+            async with limit:
                 body = _body(request, self.identity.implementation)
                 attempt.events.audience = _audience_for(attempt.events.audience, body)
                 async with self.slots.take():

@@ -23,6 +23,7 @@ from dspex.contracts.failures import (
     Conflict,
     Failure,
     NotFound,
+    Overloaded,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ PAUSE = 0.1
 
 _NAME_IN_USE = 10058
 _WRONG_LAST = (10071, 10164)
+_FULL = 10077
 _NOT_YET = (10008, 10009)  # no leader, or the system is starting
 _IN_SECONDS = ("max_age", "duplicate_window", "ack_wait")
 
@@ -64,7 +66,8 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
         max_bytes: Largest size; -1 without limit.
         max_msgs_per_subject: Messages kept per subject; -1 without limit.
         discard: What goes at a limit: the ``old`` or the ``new`` message.
-        duplicate_window: Seconds in which a message id is stored only once.
+        duplicate_window: Seconds in which a message id is stored only once; never
+            longer than ``max_age``.
         no_ack: Store without acknowledging, for copies beside the hot path.
         persist_mode: ``async`` stores without waiting for the disk.
         compression: ``s2`` or none.
@@ -223,6 +226,7 @@ class Appender:
         Raises:
             Conflict: Something else came last on its subject.
             BusUnavailable: It was not acknowledged in time; it may be stored.
+            Overloaded: The stream is full and keeps what it has.
             Failure: The stream refuses it.
         """
         try:
@@ -299,6 +303,8 @@ def _wire(config: StreamConfig | ConsumerConfig) -> dict[str, Any]:
     """The configuration as the server reads it: times are nanoseconds."""
     fields = msgspec.structs.asdict(config)
     found = {name: value for name, value in fields.items() if value is not None}
+    if found.get("max_age"):
+        found["duplicate_window"] = min(found["duplicate_window"], found["max_age"])
     for name in _IN_SECONDS:
         if name in found:
             found[name] = int(found[name] * 1e9)
@@ -311,7 +317,9 @@ def _failure(error: dict[str, Any]) -> Failure:
         return Conflict(said, hint="Read what came last, and decide again.")
     if error.get("err_code") == _NAME_IN_USE:
         return Conflict(said, hint="Update the stream instead.")
-    code = error.get("code", 500)
-    if code == NotFound.status:
+    if error.get("err_code") == _FULL:
+        return Overloaded(said, hint="Try again later, or raise the stream's limits.")
+    if error.get("code") == NotFound.status:
         return NotFound(said, hint="Create it first.")
-    return BadRequest(said) if code < 500 else BusUnavailable(said)
+    # 500 says what is wrong with a request; 503, that it may succeed later.
+    return BusUnavailable(said) if error.get("code") == 503 else BadRequest(said)

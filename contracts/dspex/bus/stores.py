@@ -188,7 +188,6 @@ class Blobs:
                 subjects=[f"{root}.C.>", f"{root}.M.>"],
                 discard="new",
                 max_age=self._ttl,
-                duplicate_window=min(120.0, self._ttl),
                 allow_rollup_hdrs=True,
             ),
         )

@@ -28,6 +28,8 @@ from dspex.router.settings import DEFAULTS, Settings
 from dspex.router.targets import Targets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dspex.bus.core import Bus, Message
     from dspex.bus.incoming import Request
 
@@ -35,11 +37,23 @@ _log = logging.getLogger(__name__)
 
 
 class Router:
-    """Takes requests, decides, dispatches."""
+    """Takes requests, decides, dispatches.
+
+    Args:
+        bus: Where.
+        subjects: Under which prefix.
+        settings: How long it waits for what.
+        clock: By which processes are silent; steady, in seconds.
+    """
 
     def __init__(
-        self, bus: Bus, subjects: Subjects, settings: Settings = DEFAULTS
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        settings: Settings = DEFAULTS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.targets = Targets(settings.silence)
         self._settings = settings
         self._bus = bus
@@ -140,13 +154,13 @@ class Router:
         except Failure as failure:
             _log.warning("heartbeat not read: %s", failure.message)
             return
-        self.targets.hear(beat, time.monotonic())
+        self.targets.hear(beat, self._clock())
         self._heard.set()
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(self._settings.expire)
-            for worker in self.targets.expire(time.monotonic()):
+            for worker in self.targets.expire(self._clock()):
                 _log.warning("worker is silent", extra={"worker": worker})
 
     def _endpoints(self) -> list[Endpoint]:

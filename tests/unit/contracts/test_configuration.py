@@ -147,12 +147,19 @@ def test_other_variables(name: str) -> None:
     assert parse("", {name: "" if empty else "x"}) == Configuration()
 
 
-def test_unknown_variable() -> None:
+@pytest.mark.parametrize(
+    ("name", "key", "nearest"),
+    [
+        ("DSPEX_NATS_LISSEN", "nats.lissen", "listen"),
+        ("DSPEX_POOLS_LIGHT_PROCESES", "pools[...].proceses", "processes"),
+    ],
+)
+def test_unknown_variables(name: str, key: str, nearest: str) -> None:
     """A variable of a section that names no key is refused like a key."""
-    message = refused("", {"DSPEX_NATS_LISSEN": "x"})
+    message = refused("", {name: "1"})
 
-    assert "nats.lissen" in message
-    assert "'listen'" in message
+    assert key in message
+    assert f"Did you mean {nearest!r}?" in message
 
 
 @pytest.mark.parametrize(

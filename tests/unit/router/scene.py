@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from dspex.bus.testing import MemoryServer
+from dspex.bus.testing import MemoryBus, MemoryServer
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     AcceptedWord,
@@ -30,14 +30,11 @@ if TYPE_CHECKING:
 
     from dspex.bus.core import Bus, Message, Replies
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds after which what a test waits for will not come any more."""
 
-QUICK = Settings(learning=0, handshake=0.02, check=0.02, grace=0.1, expire=0.01)
-"""Waiting times for tests; processes are lost as late as in real life."""
-
-HASTY = replace(QUICK, silence=0.05)
-"""The same, and a silent process is lost at once."""
+QUICK = Settings(learning=0, handshake=0.02, check=0.02, grace=0.3, expire=0.01)
+"""Waiting times for tests; when a process is lost, the scene's own clock says."""
 
 BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
 
@@ -152,14 +149,18 @@ class Question:
 
 
 class Scene:
-    """Use it as an async context manager."""
+    """Use it as an async context manager.
 
-    def __init__(self, settings: Settings = QUICK) -> None:
+    Attributes:
+        seconds: What the routers' clock says.
+    """
+
+    def __init__(self, bus: type[MemoryBus] = MemoryBus) -> None:
         self.server = MemoryServer()
         self.subjects = Subjects()
         self.bus = self.server.connect()
-        self.settings = settings
-        self.routers = [Router(self.server.connect(), self.subjects, settings)]
+        self.seconds = 0.0
+        self.routers = [self._router(bus(self.server))]
 
     @property
     def router(self) -> Router:
@@ -176,10 +177,13 @@ class Scene:
 
     async def second_router(self) -> Router:
         """One more router on the same bus."""
-        router = Router(self.server.connect(), self.subjects, self.settings)
+        router = self._router(self.server.connect())
         self.routers.append(router)
         await router.start()
         return router
+
+    def _router(self, bus: Bus) -> Router:
+        return Router(bus, self.subjects, QUICK, lambda: self.seconds)
 
     async def worker(self, name: str, **said: Any) -> FakeWorker:
         """One more worker."""

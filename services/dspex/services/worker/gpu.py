@@ -14,10 +14,10 @@ def open_nvml() -> Callable[[], list[Gpu]]:
     """Start NVML and return what reads the GPUs; without NVML, that finds none."""
     try:
         import pynvml  # from nvidia-ml-py, in the extra `gpu`
-
-        pynvml.nvmlInit()
     except ImportError:
         return _none
+    try:
+        pynvml.nvmlInit()
     except pynvml.NVMLError:
         return _none
     return lambda: read(pynvml)

@@ -16,7 +16,7 @@ from dspex.contracts.failures import ParseFailed
 from dspex.native.incremental import Format, reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from dspex.bus.events import Events
 
@@ -63,7 +63,8 @@ async def run_streaming(
     Raises:
         ParseFailed: DSPy's stream ended without a prediction.
     """
-    names = list(module.predictors()[-1].signature.output_fields)
+    predictor: Any = module.predictors()[-1]
+    names = list(predictor.signature.output_fields)
     texts = {name: FieldText() for name in names}
     reply = reader(written_by(dspy.settings.adapter), names)
     prediction: dspy.Prediction | None = None
@@ -84,10 +85,9 @@ async def run_streaming(
 
 def chunks(module: dspy.Module, call: Mapping[str, Any]) -> AsyncIterator[Any]:
     """DSPy's own stream: the model's raw chunks, then the prediction."""
-    stream: Callable[..., AsyncIterator[Any]] = dspy.streamify(
-        module, is_async_program=True
-    )
-    return stream(**call)
+    stream: Any = dspy.streamify(module, is_async_program=True)
+    found: AsyncIterator[Any] = stream(**call)
+    return found
 
 
 def written_by(adapter: dspy.Adapter) -> Format:
