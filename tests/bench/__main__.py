@@ -7,7 +7,6 @@ import asyncio
 import datetime
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from tests.bench.measure import tell
 from tests.bench.rig import rig
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.bench.results import Findings
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from tests.bench.measure import middle, percentile
+from tests.bench.measure import joined, middle, percentile
 from tests.bench.results import Bar, Findings, Result
 from tests.bench.rig import WORKER, program
 from tests.support.stack import Program
@@ -53,7 +53,7 @@ async def cancel(rig: Rig) -> Findings:
         await _chain(rig, run, 5)
         rounds = [await _chain(rig, run, CANCELS) for _ in range(ROUNDS)]
     value, spread = middle([percentile(one, 0.5) for one in rounds])
-    tail = percentile(sum(rounds, []), 0.99)
+    tail = percentile(joined(rounds), 0.99)
     return Findings(
         results=[
             Result(

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from tests.bench.measure import middle, percentile
+from tests.bench.measure import joined, middle, percentile
 from tests.bench.results import Bar, Findings, Result
 
 from dspex.contracts.heartbeats import Heartbeat
@@ -28,7 +28,7 @@ async def decision(_: Rig | None) -> Findings:
     source = random.Random(1)
     rounds = [_timed(wanted, targets, source) for _ in range(ROUNDS + 1)][1:]
     value, spread = middle([percentile(one, 0.99) for one in rounds])
-    typical = percentile(sum(rounds, []), 0.5)
+    typical = percentile(joined(rounds), 0.5)
     return Findings(
         results=[
             Result(
@@ -37,8 +37,8 @@ async def decision(_: Rig | None) -> Findings:
                 unit="µs",
                 bar=Bar(100.0),
                 spread=spread,
-                how=f"p99 of `choose` among {WORKERS} ready workers, {ROUNDS} rounds of "
-                f"{DECISIONS}; p50 {typical:.1f} µs.",
+                how=f"p99 of `choose` among {WORKERS} ready workers, {ROUNDS} rounds "
+                f"of {DECISIONS}; p50 {typical:.1f} µs.",
             )
         ]
     )

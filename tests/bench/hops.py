@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.bench.measure import in_turns, middle, percentile, tell
+from tests.bench.measure import in_turns, joined, middle, percentile, tell
 from tests.bench.results import Bar, Findings, Result
 
 from dspex.contracts import encoding, headers
@@ -33,7 +33,7 @@ async def router_hop(rig: Rig) -> Findings:
         call(rig, rig.subjects.pool_run("light"), body, direct),
     )
     ratio, spread = middle(_ratios(routed, straight))
-    tails = [percentile(sum(side, []), 0.99) for side in (routed, straight)]
+    tails = [percentile(joined(side), 0.99) for side in (routed, straight)]
     said = _said(routed, straight)
     return Findings(
         results=[
@@ -88,7 +88,7 @@ async def first_event(rig: Rig) -> Findings:
     await _until_accepted(rig, 50)
     rounds = [await _until_accepted(rig, STREAMS // 4) for _ in range(4)]
     value, spread = middle([percentile(one, 0.99) for one in rounds])
-    typical = percentile(sum(rounds, []), 0.5)
+    typical = percentile(joined(rounds), 0.5)
     return Findings(
         results=[
             Result(
@@ -149,7 +149,7 @@ def _ratios(routed: list[list[float]], straight: list[list[float]]) -> list[floa
 
 
 def _said(routed: list[list[float]], straight: list[list[float]]) -> str:
-    p50s = [percentile(sum(side, []), 0.5) for side in (routed, straight)]
+    p50s = [percentile(joined(side), 0.5) for side in (routed, straight)]
     return (
         f"in turns, {ROUNDS} rounds of {PAIRS} pairs; "
         f"p50 {p50s[0]:.2f} ms and {p50s[1]:.2f} ms"

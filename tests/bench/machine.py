@@ -25,11 +25,11 @@ PACKAGES = (
 def machine() -> list[tuple[str, ...]]:
     """Rows of a table: what the machine is and which versions ran."""
     load = os.getloadavg()[0]
-    facts = [
+    facts: list[tuple[str, ...]] = [
         ("what", "value"),
         ("processor", f"{_processor()}, {os.cpu_count()} cores"),
         ("memory", f"{_memory_gib():.0f} GiB"),
-        ("system", f"{platform.system()} {platform.release()}"),
+        ("system", _system()),
         ("load average at the start", f"{load:.2f}"),
         ("Python", platform.python_version()),
     ]
@@ -43,6 +43,13 @@ def _processor() -> str:
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         named = [line for line in lines if line.startswith("model name")]
     return named[0].partition(":")[2].strip() if named else platform.machine()
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
 
 
 def _memory_gib() -> float:

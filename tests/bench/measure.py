@@ -25,6 +25,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def joined(rounds: Sequence[Sequence[float]]) -> list[float]:
+    """The values of all rounds."""
+    return [value for one in rounds for value in one]
+
+
 def middle(rounds: Sequence[float]) -> tuple[float, tuple[float, float]]:
     """The median of some rounds, and the lowest and the highest."""
     return statistics.median(rounds), (min(rounds), max(rounds))

@@ -33,8 +33,8 @@ lm = dspy.LM(
 # The guide says 4, and that 8 is the default.
 dspy.configure(lm=lm, async_max_workers=THREADS)
 program = dspy.Predict("question -> answer")
-asyncified = dspy.asyncify(program)
-ask = program.acall if MODE == "async" else asyncified
+asyncified: Any = dspy.asyncify(program)
+ask: Any = program.acall if MODE == "async" else asyncified
 
 
 @app.post("/predict")

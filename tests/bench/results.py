@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -73,10 +73,12 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         results: Its numbers.
+        note: What is to be known of all of them.
         details: Rows of a table that says more; the first holds its headings.
     """
 
     results: list[Result]
+    note: str = ""
     details: list[tuple[str, ...]] = []
 
 
@@ -129,7 +131,7 @@ def document(
         "the last run.",
         markdown(rows(results)),
         _READING,
-        *(markdown(one.details) for one in findings if one.details),
+        *(part for one in findings for part in _more(one)),
         "## How each is measured",
         "\n".join(f"- `{result.name}`: {result.how}" for result in results),
         "## Machine and versions",
@@ -146,6 +148,11 @@ A value is the median of several rounds, unless its description says otherwise, 
 Ratios compare two measurements of the same run, taken in turns, so they carry over to other machines better than milliseconds do.
 `router_hop` and `native_hop` are what asking through a router costs over asking the process that answers: 2.0x would mean that the hop takes as long as the answer.
 The `fastapi` rows are our throughput over the web server's: 1.0x is a draw, above it NATS is ahead."""  # noqa: E501 - one sentence per line
+
+
+def _more(findings: Findings) -> list[str]:
+    table = [markdown(findings.details)] if findings.details else []
+    return [*([findings.note] if findings.note else []), *table]
 
 
 def _row(result: Result) -> tuple[str, ...]:

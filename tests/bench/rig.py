@@ -59,6 +59,7 @@ class Rig:
 async def rig(folder: Path) -> AsyncIterator[Rig]:
     """Everything started and ready; nothing of it is left afterwards."""
     async with contextlib.AsyncExitStack() as exits:
+        await asyncio.to_thread((folder / "logs").mkdir, parents=True)
         models = {
             name: await _model(exits, folder, latency)
             for name, latency in LATENCIES.items()
@@ -79,7 +80,6 @@ async def program(
     run: Program, folder: Path, environ: dict[str, str] | None = None
 ) -> AsyncIterator[Program]:
     """A program that runs as long as the block."""
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         await run.start(environ or {}, folder)
         yield run

@@ -16,7 +16,7 @@ RATIO = Result(
 
 
 def test_percentile_is_a_value_that_was_measured() -> None:
-    """No interpolation: the percentile is the smallest value not exceeded by so many."""
+    """No interpolation: it is the smallest value that so many do not exceed."""
     values = [float(value) for value in range(100, 0, -1)]
 
     assert percentile(values, 0.5) == 50
@@ -88,7 +88,8 @@ def test_result_for_programs() -> None:
 
 def test_document_says_all() -> None:
     """The document has the numbers, how they were measured, and on what."""
-    findings = Findings(results=[RATIO], details=[("clients", "p50"), ("1", "2.0")])
+    table = [("clients", "p50"), ("1", "2.0")]
+    findings = Findings(results=[RATIO], note="Fairly.", details=table)
     day = datetime.date(2025, 1, 31)
 
     text = document([findings], [("what", "value"), ("cores", "2")], day)
@@ -96,7 +97,7 @@ def test_document_says_all() -> None:
     assert "on 2025-01-31" in text
     assert "| `hop` | 1.50 x | <= 2 | yes | 1.40 .. 1.60 |" in text
     assert "- `hop`: a over b." in text
-    assert "| clients | p50 |\n| --- | --- |\n| 1 | 2.0 |" in text
+    assert "Fairly.\n\n| clients | p50 |\n| --- | --- |\n| 1 | 2.0 |" in text
     assert "| cores | 2 |" in text
 
 

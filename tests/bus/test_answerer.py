@@ -442,15 +442,14 @@ async def test_bad_requests(rig: Rig, headers: dict[str, str], code: str) -> Non
 
 
 async def test_a_bad_dispatch(rig: Rig) -> None:
-    """A dispatch that cannot be read: the client is told why, the router that."""
+    """A dispatch that cannot be read is refused to the router, who tells the client."""
     words, answer = await rig.client.replies(), await rig.client.replies()
 
     await rig.dispatch(words, answer, request="r1", attempt="many")
 
-    reply = encoding.decode((await answer.next(10)).data, Reply)
-    assert (reply.code, reply.field) == ("bad_request", "Dspex-Attempt")
-    finished = await word(words)
-    assert finished.code == "bad_request"
+    refused = await word(words)
+    assert (refused.request, refused.failure.code) == ("r1", "bad_request")
+    assert refused.failure.field == "Dspex-Attempt"
 
 
 async def test_stopping(rig: Rig) -> None:

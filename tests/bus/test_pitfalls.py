@@ -65,6 +65,35 @@ async def test_a_flush_that_timed_out(own_server: OwnServer, root: str) -> None:
     assert bus.reconnects == 0
 
 
+async def test_a_flush_comes_after(bus: NatsBus, root: str) -> None:
+    """A flush answers for all that was published before it, and a drain loses none."""
+    for round_ in range(100):
+        heard = Heard()
+        subscription = await bus.subscribe(f"{root}.{round_}", heard)
+        for _ in range(20):
+            await bus.publish(f"{root}.{round_}", b"x" * 2000)
+
+        await subscription.drain()
+
+        assert len(heard.messages) == 20
+
+
+async def test_a_reader_that_ended(bus: NatsBus, root: str) -> None:
+    """When the client's reading ends by a defect, the connection is made anew."""
+    heard, back = Heard(), asyncio.Event()
+    await bus.subscribe(f"{root}.a", heard)
+    bus.when_back(back.set)
+
+    bus._client._pongs.insert(0, "not a future")  # type: ignore[arg-type]
+    with pytest.raises(BusUnavailable):
+        await bus.flush(0.2)
+    async with asyncio.timeout(5):
+        await back.wait()
+    await bus.publish(f"{root}.a", b"again")
+
+    assert await heard.count(1) == [b"again"]
+
+
 async def test_requests_fail_when_the_server_dies(
     own_server: OwnServer, root: str
 ) -> None:

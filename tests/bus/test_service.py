@@ -17,6 +17,8 @@ from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.failures import BadRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.bus.conftest import Connect
 
     from dspex.contracts.subjects import Subjects
@@ -40,14 +42,15 @@ class Rig:
             description="For tests.",
             metadata={"pool": "light"},
         )
+        handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
+            "echo": self.echo,
+            "fail": self.fail,
+            "break": self.breaks,
+            "wait": self.wait,
+        }
         endpoints = [
             Endpoint(name=name, subject=f"{self.root}.{name}", handler=handler)
-            for name, handler in {
-                "echo": self.echo,
-                "fail": self.fail,
-                "break": self.breaks,
-                "wait": self.wait,
-            }.items()
+            for name, handler in handlers.items()
         ]
         self.service = Service(bus, subjects, self.info, endpoints, backlog)
 
@@ -106,7 +109,7 @@ async def test_info(rig: Rig, connect: Connect) -> None:
     """INFO names the endpoints, exactly as NATS tools read them."""
     info = await rig.ask(await connect(), "INFO")
 
-    endpoints = [
+    endpoints: list[dict[str, Any]] = [
         {
             "name": name,
             "subject": f"{rig.root}.{name}",

@@ -155,7 +155,7 @@ async def test_other_clients_read_blobs(blobs: Blobs, bus: NatsBus, root: str) -
     store = await bus._client.jetstream().object_store(root)
     into = io.BytesIO()
 
-    await store.get("x", writeinto=into)  # type: ignore[arg-type]
+    await store.get("x", writeinto=into)
     await store.put("y", LARGE[:CHUNK])
 
     assert into.getvalue() == LARGE[: 2 * CHUNK + 5]

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.events import Audience, Events, refuse
+from dspex.bus.events import Audience, Events
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.envelope import (
@@ -28,6 +28,7 @@ from dspex.contracts.envelope import (
     FinishedWord,
     Implementation,
     Metadata,
+    RefusedWord,
     Reply,
     Started,
     Usage,
@@ -167,9 +168,10 @@ class Answerer:
         try:
             request = incoming.read_dispatched(message, timeout)
         except Failure as failure:
-            reply = message.headers.get(headers.REPLY, "")
-            await refuse(self._bus, self.identity.subjects, message, failure, reply)
-            await self._say(message.reply, FinishedWord(request="", code=failure.code))
+            said = failed(message.headers.get(headers.REQUEST, ""), failure)
+            await self._say(
+                message.reply, RefusedWord(request=said.request, failure=said)
+            )
             return
         if self.slots.full:
             await self._say(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription as NatsSubscription
 
 _log = logging.getLogger(__name__)
+_PING = b"PING\r\n"
 _DENIED = re.compile(r'permissions violation for publish(?: to)? "([^"]+)"', re.I)
 
 
@@ -67,12 +68,14 @@ def safe_url(url: str) -> str:
 
 
 class _GuardedClient(Client):
-    """nats-py without its two fatal traps.
+    """nats-py without its traps.
 
     A task cancelled inside ``flush()`` leaves its future behind; the PONG that
-    answers it then raises InvalidStateError, which ends the read loop while the
-    client still believes to be connected. And closing writes what is pending to a
-    connection that may be broken, which raises before anything is closed or told.
+    answers it then raises InvalidStateError. That, as any error there, ends the read
+    loop while the client still believes to be connected. Its PING overtakes what was
+    published before it, so a flush proves nothing and a drain loses messages. And
+    closing writes what is pending to a connection that may be broken, which raises
+    before anything is closed or told.
     """
 
     async def _process_pong(self) -> None:
@@ -82,6 +85,18 @@ class _GuardedClient(Client):
             self._pings_outstanding = 0
             return
         await super()._process_pong()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        self._pongs.append(waiting if future is None else future)
+        await self._send_command(_PING)
+        await self._flush_pending()
+
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        task = asyncio.current_task()
+        if self.is_connected and task is not None and not task.cancelling():
+            await self._process_op_err(nats.errors.UnexpectedEOF())
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         self._pending, self._pending_data_size = [], 0

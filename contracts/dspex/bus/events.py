@@ -171,22 +171,21 @@ class Events:
 
 
 async def refuse(
-    bus: Bus, subjects: Subjects, message: Message, failure: Failure, reply: str = ""
+    bus: Bus, subjects: Subjects, message: Message, failure: Failure
 ) -> None:
-    """Fail a message that never became a request.
+    """Fail a message that never became a request; only its sender's tenant is told.
 
     Args:
         bus: Where to tell it.
-        subjects: Under whose event subjects.
+        subjects: Under which prefix.
         message: As it arrived; its headers may be at fault themselves.
         failure: What was wrong.
-        reply: Who is told, if not who the message names.
     """
     given = message.headers.get(headers.REQUEST, "")
     audience = Audience(
-        subjects=subjects,
+        subjects=subjects.sender(message.subject),
         request=given if is_token(given) else uuid4().hex,
-        reply=reply or message.reply,
+        reply=message.reply,
         stream=message.headers.get(headers.STREAM, ""),
     )
     await Events(bus, audience).finish(failed(audience.request, failure))

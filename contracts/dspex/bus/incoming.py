@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 STREAMS = ("", "events", "inbox")
 LONGEST = 24 * 3600.0
 """Longest time a request may ask for, seconds."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -122,10 +125,6 @@ def request_id(message: Message) -> str:
 
 def _with_router_headers(request: Request, message: Message) -> Request:
     found = message.headers
-    attempt = found.get(headers.ATTEMPT, "1")
-    elapsed = found.get(headers.ELAPSED, "0")
-    if not attempt.isdigit() or not elapsed.replace(".", "", 1).isdigit():
-        raise BadRequest("The router's headers are not numbers.", field=headers.ATTEMPT)
     return Request(
         operation=request.operation,
         id=request.id,
@@ -136,10 +135,16 @@ def _with_router_headers(request: Request, message: Message) -> Request:
         reply=_reply(found.get(headers.REPLY, "")),
         headers=request.headers,
         stream=request.stream,
-        attempt=int(attempt),
+        attempt=int(_number(found.get(headers.ATTEMPT, "1"), headers.ATTEMPT)),
         reason=found.get(headers.REASON, "router"),
-        elapsed_ms=float(elapsed),
+        elapsed_ms=_number(found.get(headers.ELAPSED, "0"), headers.ELAPSED),
     )
+
+
+def _number(value: str, what: str) -> float:
+    if not _NUMBER.fullmatch(value):
+        raise BadRequest(f"{what} {value[:40]!r} is not a number.", field=what)
+    return float(value)
 
 
 def _reply(reply: str) -> str:

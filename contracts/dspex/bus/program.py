@@ -34,9 +34,6 @@ VERSION = version("dspex")
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
-GONE_AFTER = 30.0
-"""Seconds without a server after which a program gives up (``DSPEX_NATS_GRACE``)."""
-
 
 class Context(Struct, frozen=True, kw_only=True):
     """What a program is started with.
@@ -126,7 +123,7 @@ async def _serve(
     )
     _stop_on_signals(stop, environ)
     tasks = Tasks()
-    gone = tasks.start(_stop_when_gone(bus, stop, environ), "gone")
+    gone = tasks.start(_stop_when_gone(bus, stop, configuration.nats.grace), "gone")
     try:
         await main(context)
     finally:
@@ -136,10 +133,8 @@ async def _serve(
     return 1 if given_up else 0
 
 
-async def _stop_when_gone(
-    bus: NatsBus, stop: asyncio.Event, environ: Mapping[str, str]
-) -> None:
-    await bus.gone(float(environ.get("DSPEX_NATS_GRACE") or GONE_AFTER))
+async def _stop_when_gone(bus: NatsBus, stop: asyncio.Event, grace: float) -> None:
+    await bus.gone(grace)
     stop.set()
 
 

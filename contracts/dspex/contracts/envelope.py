@@ -300,6 +300,16 @@ class BusyWord(Word, frozen=True, kw_only=True, tag="busy"):
     """It has no room: choose another."""
 
 
+class RefusedWord(Word, frozen=True, kw_only=True, tag="refused"):
+    """It cannot take the request, and neither could another; the router says so.
+
+    Attributes:
+        failure: What the client is to be told.
+    """
+
+    failure: Failed
+
+
 class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
     """The client has its answer.
 
@@ -310,7 +320,7 @@ class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
     code: str
 
 
-Words = AcceptedWord | BusyWord | FinishedWord
+Words = AcceptedWord | BusyWord | RefusedWord | FinishedWord
 
 
 def failed(request: str, failure: Failure, metadata: Metadata | None = None) -> Failed:

@@ -201,6 +201,7 @@ EVENTS: dict[str, Any] = {
 WORDS: dict[str, envelope.Words] = {
     "accepted": envelope.AcceptedWord(request=REQUEST, queued=0),
     "busy": envelope.BusyWord(request=REQUEST, queued=64),
+    "refused": envelope.RefusedWord(request=REQUEST, failure=FAILED),
     "finished": envelope.FinishedWord(request=REQUEST, code="done"),
 }
 """What a chosen process tells the router."""

@@ -140,6 +140,12 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.discover``: router to workers, heartbeat now."""
         return f"{self._root()}.discover"
 
+    def sender(self, subject: str) -> Subjects:
+        """The subjects as the tenant sees them who published on ``subject``."""
+        tokens = self._tokens(subject)
+        ours = tokens[0] == "tenant" and len(tokens) > 1 and is_token(tokens[1])
+        return self.of(tokens[1] if ours else DEFAULT_TENANT)
+
     def read_call(self, subject: str) -> Address:
         """Take tenant and operation out of a subject of the ``call`` family.
 

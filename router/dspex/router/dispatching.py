@@ -23,7 +23,9 @@ from dspex.contracts.envelope import (
     BusyWord,
     Decision,
     FinishedWord,
+    RefusedWord,
     Words,
+    failure,
 )
 from dspex.contracts.failures import (
     BadRequest,
@@ -62,13 +64,16 @@ class Ticket:
         events: Where its life is told.
         received: When it came, by ``time.perf_counter``.
         cancelled: Its client asked to stop it.
+        margin: Seconds before the deadline at which the router answers itself:
+            ``grace``, and less when there is little time.
     """
 
-    def __init__(self, request: Request, events: Events) -> None:
+    def __init__(self, request: Request, events: Events, grace: float) -> None:
         self.request = request
         self.events = events
         self.received = time.perf_counter()
         self.cancelled = False
+        self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
 
 
 class Dispatcher:
@@ -146,7 +151,7 @@ class Dispatcher:
         worker, settings = target.beat.worker, self._settings
         accepted = False
         while True:
-            left = ticket.request.remaining(incoming.now_ms()) - settings.grace
+            left = ticket.request.remaining(incoming.now_ms()) - ticket.margin
             if left <= 0:
                 raise _too_late(worker)
             try:
@@ -161,9 +166,7 @@ class Dispatcher:
             word = _word(reply.data, worker)
             if isinstance(word, FinishedWord):
                 return
-            if isinstance(word, BusyWord):
-                raise Fallen("after_busy")
-            accepted = isinstance(word, AcceptedWord)
+            accepted = _has_it(word)
             if ticket.cancelled:
                 await self._cancel(ticket.request)
 
@@ -215,6 +218,15 @@ def _headers(ticket: Ticket, decision: Decision, attempt: int) -> dict[str, str]
     }
     sent |= {name: value for name, value in optional.items() if value}
     return tracing.inject(sent)
+
+
+def _has_it(word: Words) -> bool:
+    """Whether a process took the request; why it did not is raised."""
+    if isinstance(word, BusyWord):
+        raise Fallen("after_busy")
+    if isinstance(word, RefusedWord):
+        raise failure(word.failure)
+    return isinstance(word, AcceptedWord)
 
 
 def _too_late(worker: str) -> DeadlineExceeded:

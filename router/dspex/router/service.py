@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.events import Audience, Events, refuse
+from dspex.bus.events import Audience, Events
 from dspex.bus.program import VERSION, Context
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
@@ -85,16 +85,11 @@ class Router:
         """One request, whoever's it is."""
         address = self._subjects.read_call(message.subject)
         timeout = self._settings.default_timeout
-        try:
-            request = incoming.read(message, address.name, address.tenant, timeout)
-        except Failure as failure:  # told to its tenant, and to nobody else
-            subjects = self._subjects.of(address.tenant)
-            await refuse(self._bus, subjects, message, failure)
-            return
+        request = incoming.read(message, address.name, address.tenant, timeout)
         logs.request_id.set(request.id)
         events = Events(self._bus, self._audience(request))
         with tracing.span(f"route {request.operation}", request.headers):
-            await self._route(Ticket(request, events))
+            await self._route(Ticket(request, events, self._settings.grace))
 
     async def cancel(self, message: Message) -> None:
         """Remember that a request shall stop; its process hears the same message."""

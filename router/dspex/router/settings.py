@@ -14,7 +14,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         handshake: Without a word for this long a process is suspect.
         check: Between two looks whether the process of a request still lives.
         grace: Before the deadline, when the router answers itself: after the process,
-            which knows more, and before the client stops waiting.
+            which knows more, and before the client stops waiting. Never more than
+            half of what a process keeps (5 % of the time there was).
         silence: Without a heartbeat for this long a process counts as lost.
         expire: Between two looks for silent processes.
     """

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.router.scene import FakeWorker, Scene, kind_of
 
-from dspex.contracts.envelope import Done, FinishedWord
+from dspex.contracts.envelope import Done, RefusedWord, failed
+from dspex.contracts.failures import DeadlineExceeded
 from dspex.router.settings import Settings
 
 if TYPE_CHECKING:
@@ -283,13 +284,17 @@ async def test_cancel_of_another_tenant(scene: Scene) -> None:
 
 
 async def test_a_worker_that_cannot_read_it(scene: Scene) -> None:
-    """A worker that says finished at once ends the request for the router."""
-    worker = await scene.worker("a")
-    await scene.ask()
+    """What a worker refuses for good is told to the client, and not tried again."""
+    worker, other = await scene.worker("a"), await scene.worker("b", in_flight=3)
+    question = await scene.ask()
+    said = failed(question.name, DeadlineExceeded("Too late.", hint="Hurry."))
 
     run = await worker.runs.next()
-    await worker.say(run, FinishedWord(request="", code="bad_request"))
+    await worker.say(run, RefusedWord(request=question.name, failure=said))
 
+    reply = await question.reply()
+    assert (reply.code, reply.hint) == ("deadline_exceeded", "Hurry.")
+    assert len(other.runs) == 0
     await until_free(scene, worker)
 
 

