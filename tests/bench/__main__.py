@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -69,6 +70,9 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _measure(only: str | None) -> list[Findings]:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     alone = {name: run for name, run in ALONE.items() if only in (None, name)}
     on_the_rig = {name: run for name, run in ON_THE_RIG.items() if only in (None, name)}
     found = []
@@ -89,5 +93,5 @@ async def _measure(only: str | None) -> list[Findings]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)  # told to stop: what was started has ended

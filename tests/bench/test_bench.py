@@ -88,7 +88,7 @@ def test_result_for_programs() -> None:
 
 def test_document_says_all() -> None:
     """The document has the numbers, how they were measured, and on what."""
-    table = [("clients", "p50"), ("1", "2.0")]
+    table: list[tuple[str, ...]] = [("clients", "p50"), ("1", "2.0")]
     findings = Findings(results=[RATIO], note="Fairly.", details=table)
     day = datetime.date(2025, 1, 31)
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from dspex.bus.core import NoResponders
+from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     CancelledEvent,
@@ -30,7 +31,7 @@ from dspex.contracts.failures import (
     Internal,
     OutputInvalid,
 )
-from dspex.contracts.subjects import Subjects, answerable, is_token
+from dspex.contracts.subjects import Subjects, is_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable

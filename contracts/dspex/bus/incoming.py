@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from msgspec import Struct
 
+from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.failures import BadRequest, DeadlineExceeded
-from dspex.contracts.subjects import DEFAULT_TENANT, answerable, token
+from dspex.contracts.subjects import DEFAULT_TENANT, token
 
 if TYPE_CHECKING:
     from dspex.bus.core import Message

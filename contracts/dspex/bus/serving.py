@@ -19,12 +19,13 @@ from msgspec import Struct, field
 
 from dspex.bus.core import Message
 from dspex.bus.events import refuse
+from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure, Internal, Overloaded, internal
-from dspex.contracts.subjects import Subjects, answerable
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus, Handler, Subscription
+    from dspex.contracts.subjects import Subjects
 
 _log = logging.getLogger(__name__)
 

@@ -101,7 +101,9 @@ def test_bad_router_headers(header: str, value: str, field: str) -> None:
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("reply", ["$JS.API.STREAM.PURGE.X", "a", "_INBOX.*", "_R_"])
+@pytest.mark.parametrize(
+    "reply", ["$JS.API.STREAM.PURGE.X", "a", "_INBOX.*", "_INBOX..x", "_R_"]
+)
 def test_replies(reply: str) -> None:
     """A reply subject that is no inbox is refused, directly and by a router."""
     with pytest.raises(BadRequest, match="not an inbox"):
