@@ -34,11 +34,11 @@ NOTE = f"""\
 ## Beside FastAPI
 
 The same program (`dspy.Predict("question -> answer")`) and the same scripted model with a latency of {LATENCIES["brisk"]:g} s, in one run and in turns: two of our worker processes against `uvicorn --workers {PROCESSES}`, DSPy's cache off in both.
-The clients each ask again once they have their answer; they share one process on each side, with our Python client there and aiohttp here, the fastest of the common HTTP clients.
+The clients each ask again once they have their answer; they share one process on each side, with our Python client there and aiohttp here, which needs less of the processor than httpx.
 What could hold the web server back is taken away: no access log, connections kept, and spread evenly over its processes, which uvicorn itself does not see to.
 The first row of each kind is the deployment guide's program, with DSPy's default of 8 threads a process where the guide sets 4; the tuned ones go beyond the guide.
 A single client waits for the model nearly all the time, so one client can at best be a draw; with more, the guide's server runs out of threads and all of them out of processor.
-Ours does more for each request: it checks inputs and outputs against the signature, publishes four events, counts tokens and says who answered."""  # noqa: E501 - one sentence per line
+Ours has a router and nats-server on the same processor, and does more for each request: it checks inputs and outputs against the signature, publishes four events, counts tokens and says who answered."""  # noqa: E501 - one sentence per line
 
 
 async def fastapi(rig: Rig) -> Findings:
