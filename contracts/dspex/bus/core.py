@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
@@ -174,6 +175,7 @@ class Bus(ABC):
     def __init__(self) -> None:
         self._mux = f"{INBOX}.{uuid4().hex}"
         self._mux_subscription: Subscription | None = None
+        self._numbers = count()
         self._open: dict[str, Replies] = {}
         self._mux_lock = asyncio.Lock()
 
@@ -235,7 +237,7 @@ class Bus(ABC):
             return await self._dedicated_replies()
         if self._mux_subscription is None:
             await self._subscribe_mux()
-        replies = Replies(f"{self._mux}.{uuid4().hex[:20]}", self._forget)
+        replies = Replies(f"{self._mux}.{next(self._numbers)}", self._forget)
         self._open[replies.subject] = replies
         return replies
 
