@@ -49,7 +49,9 @@ class Rig:
             "wait": self.wait,
         }
         endpoints = [
-            Endpoint(name=name, subject=f"{self.root}.{name}", handler=handler)
+            Endpoint(
+                name=name, subject=f"{self.root}.{name}", handler=handler, queue="rig"
+            )
             for name, handler in handlers.items()
         ]
         self.service = Service(bus, subjects, self.info, endpoints, backlog)
@@ -113,7 +115,7 @@ async def test_info(rig: Rig, connect: Connect) -> None:
         {
             "name": name,
             "subject": f"{rig.root}.{name}",
-            "queue_group": "",
+            "queue_group": "rig",
             "metadata": {},
         }
         for name in ("echo", "fail", "break", "wait")

@@ -11,7 +11,10 @@ import pytest
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import Address, Subjects, answerable, is_token, token
 
-FACES = ("call", "calls", "event", "events", "cancel", "cancels")
+FACES = (
+    *("call", "calls", "native", "natives", "pool_run"),
+    *("event", "events", "cancel", "cancels"),
+)
 """What clients publish or subscribe to, so what each tenant has for itself."""
 
 
@@ -93,11 +96,13 @@ def test_cancel_is_read_back(tenant: str) -> None:
     assert Subjects().read_cancel(subjects.cancel("r-1")) == Address(tenant, "r-1")
 
 
-def test_native_is_read_back() -> None:
-    """A native subject says its operation again."""
-    subjects = Subjects()
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_native_is_read_back(tenant: str) -> None:
+    """A native subject says its operation and its tenant again."""
+    subject = Subjects(tenant=tenant).native("signature.parse")
 
-    assert subjects.read_native(subjects.native("signature.parse")) == "signature.parse"
+    assert Subjects().read_native(subject) == "signature.parse"
+    assert Subjects().sender(subject).tenant == tenant
 
 
 @pytest.mark.parametrize("subject", ["dspex.v1.event.r.done", "dspex.v1.tenant.a.b"])

@@ -214,3 +214,70 @@ async def test_reply_subject_that_is_no_inbox(
         with pytest.raises(TimeoutError):
             await seen.next(0.2)
         await aimed.unsubscribe()
+
+
+MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"signature": f"q -> a: Literal['{MARKER}', 'b']", "inputs": {"q": "x"}},
+        {"signature": r"q -> a: Literal['\x3c<CUSTOM-TYPE-START-IDENTIFIER>>']",
+         "inputs": {"q": "x"}},
+        {"signature": "q -> a", "instructions": MARKER, "inputs": {"q": "x"}},
+        {"signature": {"fields": [
+            {"name": "q", "kind": "input", "description": MARKER},
+            {"name": "a", "kind": "output"},
+        ]}, "inputs": {"q": "x"}},
+    ],
+)  # fmt: skip
+async def test_type_markers_in_a_signature(
+    asker: Asker, model: ScriptedModel, body: Any
+) -> None:
+    """A signature cannot smuggle content past DSPy: its marks are refused."""
+    found = await asker.ask("predict", body)
+
+    assert found.code == "invalid_signature"
+    assert "CUSTOM-TYPE" in found.body["message"]
+    assert not model.requests
+
+
+@pytest.mark.parametrize(
+    ("signature", "reply"),
+    [
+        ("q -> a", '{"a": "half \\ud83d pair"}'),
+        ("q -> a: dict", '{"a": {"x": Infinity}}'),
+        ("q -> a: float", '{"a": NaN}'),
+    ],
+)
+async def test_answers_that_json_cannot_say(
+    asker: Asker, model: ScriptedModel, signature: str, reply: str
+) -> None:
+    """What cannot be sent is a typed failure, streamed or whole, never null."""
+    model.reply_with(reply)
+    body = _signature(signature) | {"adapter": "json"}
+
+    whole = await asker.ask("predict", body)
+    streamed = await asker.stream("predict", body)
+
+    assert whole.code == "output_invalid"
+    assert streamed.last["code"] == "output_invalid"
+    model.reset()
+    assert (await asker.ask("predict", question())).code == "done"
+
+
+async def test_messagepack_that_json_cannot_say(
+    asker: Asker, model: ScriptedModel
+) -> None:
+    """MessagePack's own types in a body are the caller's fault, and named."""
+    import msgspec
+
+    body = question() | {"demos": [{"question": msgspec.msgpack.Ext(5, b"x")}]}
+    message = await asker.bus.request(
+        asker.subjects.call("predict"),
+        msgspec.msgpack.encode(body),
+        headers={"Content-Type": "application/msgpack"},
+    )
+
+    assert msgspec.msgpack.decode(message.data)["code"] == "bad_request"

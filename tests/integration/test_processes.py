@@ -10,14 +10,19 @@ from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, question
+from tests.support.nats_server import NatsServer
 from tests.support.stack import Program, Stack, worker_environ
+
+from dspex.bus.connection import BusSettings, NatsBus, connect
+from dspex.bus.core import NoResponders
+from dspex.contracts.failures import BusUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.scripted_model import ScriptedModel
 
-    from dspex.bus.connection import NatsBus
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
@@ -206,3 +211,36 @@ async def _requests_per_router(ask: Asker, routers: int) -> list[int]:
                 if endpoint["subject"] == f"{prefix}.v1.call.>":
                     counts[stats["id"]] = endpoint["num_requests"]
     return list(counts.values())
+
+
+async def test_nats_restarts(
+    scripted: ScriptedModel, tmp_path: Path, model: ScriptedModel
+) -> None:
+    """After an outage longer than a heartbeat's silence the first request works."""
+    async with NatsServer(tmp_path / "nats") as server:
+        environ = worker_environ(scripted.url)
+        async with Stack(server.url, tmp_path, "restarted", environ) as stack:
+            await stack.start(Program("dspex.router"), Program("dspex.native"))
+            await stack.start(Program(*WORKER))
+            await stack.ready(workers=1)
+            bus = await connect(BusSettings(url=server.url))
+            await server.stop()
+            await stack.silence(4.0)
+            await server.start()
+
+            codes = [
+                await _code_when_back(bus, stack),
+                (await Asker(bus, stack.subjects).ask("predict", question())).code,
+            ]
+            await bus.close()
+
+    assert codes == ["done", "done"]
+
+
+async def _code_when_back(bus: NatsBus, stack: Stack) -> str:
+    """Ask until the connection stands and a router listens; the first answer's code."""
+    while True:
+        try:
+            return (await Asker(bus, stack.subjects).ask("predict", question())).code
+        except (BusUnavailable, NoResponders, TimeoutError):
+            continue

@@ -335,3 +335,90 @@ async def test_many_at_once(asker: Asker, model: ScriptedModel) -> None:
         f"{n:03}" for n in range(60)
     ]
     assert len({a.body["metadata"]["worker"] for a in answers}) == 2
+
+
+@pytest.mark.parametrize("operation", ["predict", "signature.parse"])
+async def test_direct_subjects_of_a_tenant(
+    asker: Asker, model: ScriptedModel, operation: str
+) -> None:
+    """A tenant may ask without a router too, and only its own subjects tell of it."""
+    acme = Subjects(asker.subjects.prefix, "acme")
+    native = operation == "signature.parse"
+    subject = acme.native(operation) if native else acme.pool_run("light")
+    body = {"signature": "a -> b"} if native else question()
+    async with await asker.bus.replies(dedicated=True) as seen:
+        ours = await asker.bus.subscribe(acme.events("d1"), seen.put)
+        theirs = await asker.bus.subscribe(asker.subjects.events("d1"), seen.put)
+        found = await asker.ask("", body, subject=subject, dspex_request="d1")
+        events = [await seen.next(5) for _ in range(2)]
+        await ours.unsubscribe()
+        await theirs.unsubscribe()
+
+    assert found.code == "done"
+    assert {event.subject for event in events} == {
+        acme.event("d1", "started"),
+        acme.event("d1", "done"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reply", "text"),
+    [
+        ("json", '{"answer": "  hi there "}', "  hi there "),
+        ("chat", "[[ ## answer ## ]]\none\r\ntwo\u2028three\n", "one\ntwo\nthree"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1000])
+async def test_white_space_in_deltas(  # noqa: PLR0913 - a table of cases
+    asker: Asker, model: ScriptedModel, adapter: str, reply: str, text: str, chunk: int
+) -> None:
+    """Deltas keep the white space that the outputs keep, and no other."""
+    model.reply_with(reply)
+    model.chunk = chunk
+
+    events = await asker.stream("predict", question() | {"adapter": adapter})
+
+    assert events.last["outputs"] == {"answer": text}
+    assert events.text("answer") == text
+
+
+async def test_calls_are_counted(asker: Asker, model: ScriptedModel) -> None:
+    """A second call that DSPy makes on its own shows in the usage."""
+    model.reply_with("not the format", times=1)
+    model.reply_with('{"answer": "yes"}')
+
+    found = await asker.ask("predict", question())
+
+    assert found.body["outputs"] == {"answer": "yes"}
+    assert found.body["metadata"]["usage"]["calls"] == 2
+
+
+async def test_statistics_count_failures(asker: Asker, model: ScriptedModel) -> None:
+    """``nats service stats`` shows the requests that failed, wherever they did."""
+    before = await _errors(asker)
+
+    model.fail_with(500, times=1)
+    await asker.ask("predict", question())
+    await asker.ask("predict", {"signature": "q -> a", "inputs": {}})
+
+    after = await _errors(asker)
+    assert after["dspex-router"] - before["dspex-router"] == 2
+    assert after["dspex-worker-light"] - before["dspex-worker-light"] == 1
+
+
+async def _errors(asker: Asker) -> dict[str, int]:
+    """Failed requests so far, by service."""
+    counts = {"dspex-router": 0, "dspex-worker-light": 0}
+    async with await asker.bus.replies() as replies:
+        await asker.bus.publish("$SRV.STATS", reply=replies.subject)
+        left = 4  # router, native-ops, two workers
+        while left:
+            stats = read(await replies.next(5))
+            subjects = [endpoint["subject"] for endpoint in stats["endpoints"]]
+            if not any(one.startswith(asker.subjects.prefix) for one in subjects):
+                continue
+            left -= 1
+            errors = sum(endpoint["num_errors"] for endpoint in stats["endpoints"])
+            if stats["name"] in counts:
+                counts[stats["name"]] += errors
+    return counts

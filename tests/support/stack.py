@@ -145,6 +145,16 @@ class Stack:
             self._changed.clear()
             await self._changed.wait()
 
+    async def silence(self, seconds: float) -> None:
+        """Wait until no heartbeat has come for so long."""
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
     def beats(self, implementation: str = "python") -> list[Heartbeat]:
         """The latest heartbeats of those that are ready."""
         return [

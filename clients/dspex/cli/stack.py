@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     home: Path
     logs: Path
     ready_s: float = 120.0
-    grace_s: float = 15.0
+    grace_s: float = 35.0
 
 
 class Stack:

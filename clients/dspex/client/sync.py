@@ -69,7 +69,15 @@ class SyncClient:
         self._wait(self._client.cancel(request))
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C, or the notebook's stop button: end the request too, and let it
+            # clean up before its generator is closed.
+            if future.cancel():
+                asyncio.run_coroutine_threadsafe(_turn(), self._loop).result()
+            raise
 
 
 @contextmanager
@@ -102,6 +110,12 @@ def connect(url: str | None = None, **options: Any) -> Iterator[SyncClient]:
 
 async def _await(work: Any) -> Any:
     return await work
+
+
+async def _turn() -> None:
+    """Let what was cancelled end."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def _next(events: AsyncIterator[Event]) -> Event | None:

@@ -19,12 +19,14 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
 from dspex.bus.events import Audience, Events
+from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.envelope import (
     AcceptedWord,
     BusyWord,
     Done,
+    Failed,
     FinishedWord,
     Implementation,
     Metadata,
@@ -47,7 +49,7 @@ from dspex.contracts.failures import (
     nearest,
 )
 from dspex.contracts.requests import Body
-from dspex.contracts.subjects import DEFAULT_TENANT, Subjects
+from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus, Message
@@ -162,33 +164,40 @@ class Answerer:
         self._in_hand: dict[tuple[str, str], set[_Attempt]] = {}
         self._tasks = Tasks()
 
-    async def dispatched(self, message: Message) -> None:
-        """Answer what a router chose us for."""
+    async def dispatched(self, message: Message) -> str | None:
+        """Answer what a router chose us for.
+
+        Returns:
+            The code of the failure it ended with; ``None`` without one.
+        """
         timeout = self.identity.request_timeout_s
         try:
             request = incoming.read_dispatched(message, timeout)
+            if self.slots.full:
+                busy = BusyWord(request=request.id, queued=self.slots.queued)
+                await self._say(message.reply, busy)
+                return None
+            word = AcceptedWord(request=request.id, queued=self.slots.queued)
+            await self._say(message.reply, word)
+            code = await self._answer(request)
         except Failure as failure:
-            said = failed(message.headers.get(headers.REQUEST, ""), failure)
-            await self._say(
-                message.reply, RefusedWord(request=said.request, failure=said)
-            )
-            return
-        if self.slots.full:
-            await self._say(
-                message.reply, BusyWord(request=request.id, queued=self.slots.queued)
-            )
-            return
-        await self._say(
-            message.reply, AcceptedWord(request=request.id, queued=self.slots.queued)
-        )
-        answer = await self._answer(request)
-        code = "done" if isinstance(answer, Done) else answer.code
-        await self._say(message.reply, FinishedWord(request=request.id, code=code))
+            return await self._refuse(message, failure)
+        except Exception:  # noqa: BLE001 - the router is told; the details stay in the log
+            _log.exception("request failed")
+            return await self._refuse(message, internal())
+        said = FinishedWord(request=request.id, code=code or "done")
+        await self._say(message.reply, said)
+        return code
 
-    async def direct(self, message: Message, operation: str) -> None:
-        """Answer what a client sent without a router."""
+    async def direct(self, message: Message, operation: str) -> str | None:
+        """Answer what a client sent without a router.
+
+        Returns:
+            The code of the failure it ended with; ``None`` without one.
+        """
         timeout = self.identity.request_timeout_s
-        request = incoming.read(message, operation, DEFAULT_TENANT, timeout)
+        tenant = self.identity.subjects.sender(message.subject).tenant
+        request = incoming.read(message, operation, tenant, timeout)
         if self.slots.full:
             raise Overloaded(
                 f"All {self.slots.concurrency} slots and {self.slots.queue} places "
@@ -196,7 +205,7 @@ class Answerer:
                 hint="Send it again after a pause, or start more workers.",
                 retry_after_ms=1000,
             )
-        await self._answer(request)
+        return await self._answer(request)
 
     async def cancel(self, message: Message) -> None:
         """Stop the request a message on a cancel subject names."""
@@ -204,21 +213,31 @@ class Answerer:
         for attempt in self._in_hand.get((address.tenant, address.name), set()):
             attempt.stop(Cancelled("The client asked to stop it."))
 
-    async def _answer(self, request: Request) -> Reply:
+    async def _refuse(self, message: Message, failure: Failure) -> str:
+        """Leave the telling to the router: it knows the client and what it was told."""
+        said = failed(message.headers.get(headers.REQUEST, ""), failure)
+        word = RefusedWord(request=said.request, failure=said)
+        await self._say(message.reply, word)
+        return failure.code
+
+    async def _answer(self, request: Request) -> str | None:
+        """Run a request and tell its end; returns the code of its failure."""
         logs.request_id.set(request.id)
         events = Events(self._bus, self._audience(request))
         attempt = _Attempt(request, events)
         key = (request.tenant, request.id)
         self._in_hand.setdefault(key, set()).add(attempt)
         try:
-            with tracing.span(request.operation, request.headers):
+            with tracing.span(request.operation, request.headers) as span:
                 reply = await self._outcome(attempt)
+                if isinstance(reply, Failed):
+                    tracing.mark_failed(span, reply.code)
         finally:
             self._in_hand[key].discard(attempt)
             if not self._in_hand[key]:
                 del self._in_hand[key]
         await attempt.events.finish(reply)
-        return reply
+        return reply.code if isinstance(reply, Failed) else None
 
     async def _outcome(self, attempt: _Attempt) -> Reply:
         """Run it; every way it can end is a reply."""
@@ -255,7 +274,7 @@ class Answerer:
             async with limit:
                 body = _body(request, self.identity.implementation)
                 attempt.events.audience = _audience_for(attempt.events.audience, body)
-                async with self.slots.take():
+                async with self._watched(attempt), self.slots.take():
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
         except TimeoutError:
@@ -276,11 +295,17 @@ class Answerer:
             pool=self.identity.pool,
             worker=self.identity.worker,
         )
+        return await self._run(operation, body, events)
+
+    @asynccontextmanager
+    async def _watched(self, attempt: _Attempt) -> AsyncIterator[None]:
+        """Keep its stream alive, in the queue too, and stop it when nobody reads."""
         if attempt.request.stream != "inbox":
-            return await self._run(operation, body, events)
-        watch = self._tasks.start(events.watch(attempt.gone), "watch")
+            yield
+            return
+        watch = self._tasks.start(attempt.events.watch(attempt.gone), "watch")
         try:
-            return await self._run(operation, body, events)
+            yield
         finally:
             watch.cancel()
 
@@ -312,7 +337,7 @@ class Answerer:
         )
 
     async def _say(self, reply: str, word: Word) -> None:
-        if reply:
+        if answerable(reply):
             await self._bus.publish(reply, encoding.encode(word))
 
 

@@ -245,7 +245,7 @@ class NatsBus(Bus):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the server can be reached now."""
+        """As ``Bus.is_connected``."""
         return self._client.is_connected
 
     @property
@@ -254,11 +254,7 @@ class NatsBus(Bus):
         return self._client.is_closed
 
     def when_back(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Call ``call`` whenever a lost connection stands again.
-
-        Returns:
-            What ends that.
-        """
+        """As ``Bus.when_back``."""
         self._when_back.append(call)
         return lambda: self._when_back.remove(call)
 

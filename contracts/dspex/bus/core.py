@@ -225,6 +225,19 @@ class Bus(ABC):
     def max_payload(self) -> int:
         """Largest body the server takes, bytes."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages pass now; a bus that cannot break always is."""
+        return True
+
+    def when_back(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` whenever a lost connection stands again.
+
+        Returns:
+            What ends that.
+        """
+        return lambda: None
+
     async def replies(self, *, dedicated: bool = False) -> Replies:
         """A place for answers to come to.
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from dspex.bus import outgoing
 from dspex.bus.core import NoResponders
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
@@ -91,7 +92,11 @@ class Events:
         return bool(self.audience.stream)
 
     async def emit(self, kind: type[Any], **said: Any) -> None:
-        """Tell one event of type ``kind`` with the fields ``said``."""
+        """Tell one event of type ``kind`` with the fields ``said``.
+
+        Raises:
+            BadRequest: It cannot be sent; nobody was told.
+        """
         self._seq += 1
         audience = self.audience
         event = kind(
@@ -101,36 +106,42 @@ class Events:
             at=round(time.time() * 1000, 3),
             **said,
         )
-        data = encoding.encode(event)
-        subject = audience.subjects.event(
-            audience.request, str(kind.__struct_config__.tag)
-        )
+        tag = str(kind.__struct_config__.tag)
         try:
-            await self._bus.publish(subject, data)
+            data = encoding.encode(event)
+            inbox = self._for_inbox(event, data)
+            await self._bus.publish(
+                audience.subjects.event(audience.request, tag), data
+            )
         except BadRequest:
             self._seq -= 1  # not told, so the next event takes its number
             raise
         if self._to_inbox:
-            await self._publish_to_inbox(event, data)
+            await self._publish_to_inbox(event, inbox)
 
     async def finish(self, reply: Reply) -> None:
         """Tell the end: the final event, the reply, and the end of the stream."""
         try:
             await self._finish(reply)
-        except BadRequest as problem:  # larger than the server takes
+        except BadRequest as problem:  # too large, or without a form on the wire
             failure = OutputInvalid(
                 f"The outputs cannot be sent: {problem.message}", hint=problem.hint
             )
             await self._finish(failed(reply.request, failure, reply.metadata))
 
     async def _finish(self, reply: Reply) -> None:
+        audience = self.audience
         said = msgspec.structs.asdict(reply)
         del said["request"]
+        whole = not self._to_inbox and answerable(audience.reply)
+        # Before the event: what it says is final, so the reply must be sendable.
+        data = self._sendable(reply, audience.media) if whole else b""
         await self.emit(_final_kind(reply), **said)
         if self._to_inbox:
-            await self._bus.publish(self.audience.reply)
-        elif answerable(self.audience.reply):
-            await self._publish_reply(reply)
+            await self._bus.publish(audience.reply)
+        elif whole:
+            sent = _headers(reply, audience.media)
+            await self._bus.publish(audience.reply, data, headers=sent)
 
     async def watch(self, gone: Callable[[], None]) -> None:
         """Keep a silent stream alive; call ``gone`` once nobody listens any more."""
@@ -149,19 +160,20 @@ class Events:
         if time.monotonic() - self._last >= self._keep_alive_after:
             await self.emit(Status, message="still running")
 
-    async def _publish_reply(self, reply: Reply) -> None:
-        media = self.audience.media
-        await self._bus.publish(
-            self.audience.reply,
-            encoding.encode(reply, media),
-            headers=_headers(reply, media),
-        )
+    def _for_inbox(self, event: Any, data: bytes) -> bytes:
+        if not self._to_inbox or self.audience.media == encoding.JSON:
+            return data
+        return self._sendable(event, self.audience.media)
+
+    def _sendable(self, said: Any, media: str) -> bytes:
+        data = encoding.encode(said, media)
+        reply, limit = self.audience.reply, self._bus.max_payload
+        outgoing.check(reply, data, _headers(said, media), "", limit)
+        return data
 
     async def _publish_to_inbox(self, event: Any, data: bytes) -> None:
         self._last = time.monotonic()
         audience = self.audience
-        if audience.media != encoding.JSON:
-            data = encoding.encode(event, audience.media)
         due = self._seq % PROBE_EVERY == 0 or isinstance(event, Status)
         await self._bus.publish(
             audience.reply,

@@ -119,14 +119,16 @@ class Heart:
 
     async def _send(self, bus: Bus) -> None:
         self._seq += 1
-        beat = replace(
-            self._read(), state=self._state, seq=self._seq, at=time.time() * 1000
-        )
-        subject = self._subjects.heartbeat(beat.pool, beat.worker)
         try:
+            beat = replace(
+                self._read(), state=self._state, seq=self._seq, at=time.time() * 1000
+            )
+            subject = self._subjects.heartbeat(beat.pool, beat.worker)
             await bus.publish(subject, encoding.encode(beat))
         except Failure as failure:
             _log.warning("heartbeat not sent: %s", failure.message)
+        except Exception:  # noqa: BLE001 - the next one may be read; silence is noticed
+            _log.exception("heartbeat not read")
 
     async def _rest(self) -> None:
         assert self._wake is not None

@@ -12,6 +12,7 @@ from msgspec import Struct
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.failures import BadRequest, DeadlineExceeded
+from dspex.contracts.headers import Headers
 from dspex.contracts.subjects import DEFAULT_TENANT, token
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Request(Struct, frozen=True, kw_only=True):
     media: str
     deadline: float
     reply: str
-    headers: dict[str, str]
+    headers: Headers
     stream: str = ""
     route: str = "auto"
     attempt: int = 1
@@ -93,7 +94,7 @@ def read(
         media=encoding.content_type(found.get(headers.CONTENT_TYPE)),
         deadline=deadline,
         reply=_reply(message.reply),
-        headers=dict(found),
+        headers=found,
         stream=_stream(found.get(headers.STREAM, "")),
         route=found.get(headers.ROUTE, "auto"),
     )

@@ -32,7 +32,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     Attributes:
         info: How the service protocol shows it.
         identity: Who it is.
-        direct: Subject clients may use without a router, in queue group ``queue``.
+        direct: Subjects clients may use without a router, in queue group ``queue``:
+            that of the default tenant and that of all others.
         queue: That queue group.
         operation_of: The operation a direct message asks for.
         operations: What it can do.
@@ -42,7 +43,7 @@ class Profile(Struct, frozen=True, kw_only=True):
 
     info: ServiceInfo
     identity: Identity
-    direct: str
+    direct: tuple[str, str]
     queue: str
     operation_of: Callable[[Message], str]
     operations: list[str]
@@ -87,8 +88,9 @@ class Responder:
         await self._service.stop(grace)
         await self._heart.stop()
 
-    async def _direct(self, message: Message) -> None:
-        await self._answerer.direct(message, self._profile.operation_of(message))
+    async def _direct(self, message: Message) -> str | None:
+        operation = self._profile.operation_of(message)
+        return await self._answerer.direct(message, operation)
 
     def _endpoints(self) -> list[Endpoint]:
         profile, answerer = self._profile, self._answerer
@@ -98,17 +100,19 @@ class Responder:
             "cancel": subjects.cancels(),
             "tenant_cancel": subjects.tenant_cancels(),
         }
+        direct = dict(zip(("direct", "tenant_direct"), profile.direct, strict=True))
         return [
-            Endpoint(
-                name="direct",
-                subject=profile.direct,
-                handler=self._direct,
-                queue=profile.queue,
-            ),
             Endpoint(name="run", subject=run, handler=answerer.dispatched),
-        ] + [
-            Endpoint(name=name, subject=subject, handler=answerer.cancel)
-            for name, subject in cancels.items()
+            *(
+                Endpoint(
+                    name=name, subject=one, handler=self._direct, queue=profile.queue
+                )
+                for name, one in direct.items()
+            ),
+            *(
+                Endpoint(name=name, subject=one, handler=answerer.cancel)
+                for name, one in cancels.items()
+            ),
         ]
 
     def _beat(self) -> Heartbeat:

@@ -45,14 +45,16 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     Attributes:
         name: What tools show.
         subject: May hold wildcards.
-        handler: Answers one message; a ``Failure`` it raises is sent to the caller.
-        queue: Queue group; empty: every instance gets every message.
+        handler: Answers one message and returns the code of the failure it sent, if
+            it sent one; a ``Failure`` it raises is sent to the caller.
+        queue: Queue group; empty: every instance gets every message, and none is
+            refused because many are in hand.
         metadata: Strings tools show.
     """
 
     name: str
     subject: str
-    handler: Callable[[Message], Awaitable[None]]
+    handler: Callable[[Message], Awaitable[str | None]]
     queue: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -155,7 +157,8 @@ class Service:
 
     def _serve(self, endpoint: Endpoint) -> Handler:
         def take(message: Message) -> None:
-            if len(self._tasks) >= self._backlog:
+            # What has no queue group is short and may be what makes room: a cancel.
+            if endpoint.queue and len(self._tasks) >= self._backlog:
                 self._tasks.start(self._refuse(message), "refuse")
                 return
             self._tasks.start(self._handle(endpoint, message), endpoint.name)
@@ -166,7 +169,7 @@ class Service:
         begun = time.perf_counter_ns()
         error = ""
         try:
-            await endpoint.handler(message)
+            error = await endpoint.handler(message) or ""
         except Failure as failure:
             error = failure.code
             await self._tell(message, failure)
@@ -179,7 +182,10 @@ class Service:
             self._counts[endpoint.name].add(spent, error)
 
     async def _tell(self, message: Message, failure: Failure) -> None:
-        await refuse(self._bus, self._subjects, message, failure)
+        try:
+            await refuse(self._bus, self._subjects, message, failure)
+        except Failure as problem:
+            _log.warning("a caller was not told: %s", problem.message)
 
     async def _refuse(self, message: Message) -> None:
         await self._tell(

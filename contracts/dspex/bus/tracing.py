@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dspex.contracts.failures import Failure
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from opentelemetry.trace import Span
+
+    from dspex.contracts.headers import Headers
 
 _log = logging.getLogger(__name__)
 _propagator = TraceContextTextMapPropagator()
@@ -56,11 +58,16 @@ def configure(program: str, environ: Mapping[str, str]) -> None:
 
 @contextmanager
 def span(
-    name: str, headers: Mapping[str, str], kind: SpanKind = SpanKind.SERVER
+    name: str, headers: Headers, kind: SpanKind = SpanKind.SERVER
 ) -> Iterator[Span]:
-    """Work on a message, as a child of the span its headers name."""
-    lowered = {key.lower(): value for key, value in headers.items()}
-    context = _propagator.extract(lowered) if TRACEPARENT in lowered else None
+    """Work on a message, as a child of the span its headers name.
+
+    Args:
+        name: Of the span.
+        headers: Of the message.
+        kind: What the work is to the sender.
+    """
+    context = _propagator.extract(headers) if TRACEPARENT in headers else None
     with _tracer.start_as_current_span(
         name,
         context,
@@ -71,8 +78,14 @@ def span(
         try:
             yield current
         except Failure as failure:
-            current.set_attribute("error.type", failure.code)
+            mark_failed(current, failure.code)
             raise
+
+
+def mark_failed(current: Span, code: str) -> None:
+    """Say in a span that its work failed, and as what."""
+    current.set_attribute("error.type", code)
+    current.set_status(StatusCode.ERROR)
 
 
 def inject(headers: dict[str, str]) -> dict[str, str]:

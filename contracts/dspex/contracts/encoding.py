@@ -91,13 +91,23 @@ def read(value: Any, wanted: Any) -> Any:
 
 
 def encode(value: Any, media: str = JSON) -> bytes:
-    """Write ``value`` in the encoding ``media``."""
-    if media == JSON:
-        return _JSON_ENCODER.encode(value)
+    """Write ``value`` in the encoding ``media``.
+
+    Raises:
+        BadRequest: It holds something that has no form there, such as half of a
+            surrogate pair, or a key that is no text.
+    """
     try:
+        if media == JSON:
+            return _JSON_ENCODER.encode(value)
         return _MSGPACK_ENCODER.encode(value)
     except OverflowError:
         return _MSGPACK_ENCODER.encode(_tag_integers(msgspec.to_builtins(value)))
+    except (UnicodeEncodeError, TypeError, ValueError) as error:
+        raise BadRequest(
+            f"A value has no form in {media}: {error}.",
+            hint="Send texts, numbers, booleans, null, arrays and objects.",
+        ) from None
 
 
 def _tag_integers(value: Any) -> Any:

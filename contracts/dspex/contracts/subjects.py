@@ -97,8 +97,16 @@ class Subjects(Struct, frozen=True):
         return f"{self._root()}.tenant.*.call.>"
 
     def native(self, operation: str) -> str:
-        """``dspex.v1.native.<operation>``: router or client to native-ops."""
-        return f"{self._root()}.native.{operation}"
+        """``dspex.v1.native.<operation>``: client to native-ops."""
+        return f"{self._face()}.native.{operation}"
+
+    def natives(self) -> str:
+        """``dspex.v1.native.>``: what native-ops serves of this tenant."""
+        return f"{self._face()}.native.>"
+
+    def tenant_natives(self) -> str:
+        """``dspex.v1.tenant.*.native.>``: what native-ops serves of all others."""
+        return f"{self._root()}.tenant.*.native.>"
 
     def worker_run(self, worker: str) -> str:
         """``dspex.v1.worker.<worker>.run``: router to one worker process."""
@@ -106,7 +114,11 @@ class Subjects(Struct, frozen=True):
 
     def pool_run(self, pool: str) -> str:
         """``dspex.v1.pool.<pool>.run``: client to any worker of a pool."""
-        return f"{self._root()}.pool.{pool}.run"
+        return f"{self._face()}.pool.{pool}.run"
+
+    def tenant_pool_runs(self, pool: str) -> str:
+        """``dspex.v1.tenant.*.pool.<pool>.run``: the same, of all other tenants."""
+        return f"{self._root()}.tenant.*.pool.{pool}.run"
 
     def event(self, request: str, kind: str) -> str:
         """``dspex.v1.event.<request>.<kind>``: the life of a request."""
@@ -168,7 +180,8 @@ class Subjects(Struct, frozen=True):
 
     def read_native(self, subject: str) -> str:
         """Take the operation out of a subject of the ``native`` family."""
-        return ".".join(self._tokens(subject)[1:])
+        tokens = self._tokens(subject)
+        return ".".join(tokens[3:] if tokens[0] == "tenant" else tokens[1:])
 
     def _tokens(self, subject: str) -> list[str]:
         return subject.removeprefix(f"{self._root()}.").split(".")

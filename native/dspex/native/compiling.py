@@ -102,6 +102,8 @@ class SignatureCache:
                 self._used -= len(oldest)
 
 
+_MARKERS = (b"CUSTOM-TYPE-START-IDENTIFIER", b"CUSTOM-TYPE-END-IDENTIFIER")
+
 _CACHE = SignatureCache()
 
 
@@ -125,14 +127,26 @@ def _compile(source: str | SignatureSpec, instructions: str | None) -> Compiled:
         parsed = parse(source, instructions)
     else:
         parsed = from_spec(source, instructions)
+    encoded = _encoded(parsed.signature)
+    _refuse_markers(encoded)
     pairs = zip(parsed.signature.fields, parsed.types, strict=True)
     slots = [Slot(field, expr) for field, expr in pairs]
     return Compiled(
         signature=parsed.signature,
         inputs=tuple(slot for slot in slots if slot.field.kind == "input"),
         outputs=tuple(slot for slot in slots if slot.field.kind == "output"),
-        digest=hashlib.sha256(_encoded(parsed.signature)).hexdigest(),
+        digest=hashlib.sha256(encoded).hexdigest(),
     )
+
+
+def _refuse_markers(encoded: bytes) -> None:
+    for marker in _MARKERS:
+        if marker in encoded:
+            raise InvalidSignature(
+                f"The signature holds {marker.decode()!r}, which DSPy reads as a "
+                "mark of its own wherever it stands in a prompt.",
+                hint="Leave it out of names, types, descriptions and instructions.",
+            )
 
 
 def _encoded(value: object) -> bytes:

@@ -43,22 +43,30 @@ def reader(written: Format, fields: Collection[str]) -> Reader:
 
 
 class ChatReader:
-    """``[[ ## field ## ]]`` at the start of a line begins a field."""
+    """``[[ ## field ## ]]`` at the start of a line begins a field.
+
+    What ends a line for ``str.splitlines`` does so here and is given as a newline:
+    DSPy splits a reply there and joins it with newlines.
+    """
 
     def __init__(self, fields: frozenset[str]) -> None:
         self._waiting = set(fields)
         self._field = ""
         self._line = ""
         self._plain = False  # this line cannot be a header any more
+        self._return = ""  # a carriage return, until it is known what follows
 
     def feed(self, chunk: str) -> Iterator[Piece]:
         """Take more of the reply in; yields what it adds to which field."""
-        for part in chunk.splitlines(keepends=True):
-            if text := self._part(part):
-                yield self._field, text
+        text = self._return + chunk
+        self._return = "\r" if text.endswith("\r") else ""
+        for line in text.removesuffix("\r").splitlines(keepends=True):
+            bare = line.splitlines()[0]
+            ended = len(bare) < len(line)
+            if found := self._part(f"{bare}\n" if ended else bare, ended):
+                yield self._field, found
 
-    def _part(self, part: str) -> str:
-        ended = part.endswith(("\n", "\r"))
+    def _part(self, part: str, ended: bool) -> str:
         if self._plain:
             self._plain = not ended
             return part if self._field else ""

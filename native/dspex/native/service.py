@@ -50,7 +50,7 @@ def profile(subjects: Subjects) -> Profile:
         identity=Identity(
             subjects=subjects, pool=NATIVE_QUEUE, worker=worker, implementation="native"
         ),
-        direct=subjects.native(">"),
+        direct=(subjects.natives(), subjects.tenant_natives()),
         queue=NATIVE_QUEUE,
         operation_of=lambda message: subjects.read_native(message.subject),
         operations=catalog.served_by("native"),

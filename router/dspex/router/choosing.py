@@ -38,14 +38,15 @@ class Route(Struct, frozen=True):
 
     def admits(self, target: Target) -> bool:
         """Whether ``target`` is one of those wished for."""
-        wanted = {
-            "auto": True,
-            "native": target.beat.implementation == "native",
-            "python": target.beat.implementation == "python",
-            "pool": target.beat.pool == self.name,
-            "worker": target.beat.worker == self.name,
-        }
-        return wanted[self.kind]
+        beat = target.beat
+        match self.kind:
+            case "pool":
+                return beat.pool == self.name
+            case "worker":
+                return beat.worker == self.name
+            case "native" | "python":
+                return beat.implementation == self.kind
+        return True
 
 
 def read_route(text: str) -> Route:
@@ -122,6 +123,7 @@ def _fits(target: Target, wanted: Wanted) -> bool:
     beat = target.beat
     return (
         beat.state == "ready"
+        and not target.unreachable
         and wanted.operation in beat.operations
         and beat.worker not in wanted.tried
         and (not wanted.lm or wanted.lm in beat.lms)

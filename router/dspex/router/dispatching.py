@@ -29,6 +29,7 @@ from dspex.contracts.envelope import (
 )
 from dspex.contracts.failures import (
     BadRequest,
+    BusUnavailable,
     Cancelled,
     DeadlineExceeded,
     Internal,
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     from dspex.router.targets import Target, Targets
 
 
+AFTER_BUSY = "after_busy"
+AFTER_NO_RESPONDERS = "after_no_responders"
+
+
 class Fallen(Exception):
     """A choice fell through before anything had started."""
 
@@ -64,6 +69,9 @@ class Ticket:
         events: Where its life is told.
         received: When it came, by ``time.perf_counter``.
         cancelled: Its client asked to stop it.
+        accepted: A process has it and will answer the client itself.
+        was_busy: A process it was sent to had no room.
+        was_deaf: The bus was away since it was accepted: its end may be told already.
         margin: Seconds before the deadline at which the router answers itself:
             ``grace``, and less when there is little time.
     """
@@ -73,6 +81,9 @@ class Ticket:
         self.events = events
         self.received = time.perf_counter()
         self.cancelled = False
+        self.accepted = False
+        self.was_busy = False
+        self.was_deaf = False
         self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
 
 
@@ -92,8 +103,11 @@ class Dispatcher:
         self._targets = targets
         self._random = random.Random()
 
-    async def dispatch(self, ticket: Ticket, wanted: Wanted) -> None:
+    async def dispatch(self, ticket: Ticket, wanted: Wanted) -> str:
         """Choose, send, follow; choose again while nothing has started.
+
+        Returns:
+            How it ended: ``done``, or the code of the failure the client was told.
 
         Raises:
             Failure: Nobody took it, or who took it was lost; the client has no answer.
@@ -102,38 +116,38 @@ class Dispatcher:
         while True:
             if ticket.cancelled:
                 raise Cancelled("The client asked to stop it.")
-            decision = self._choose(wanted)
+            decision = self._choose(ticket, wanted)
             await ticket.events.emit(Accepted, decision=decision)
             attempt += 1
             try:
-                await self._send(ticket, decision, _headers(ticket, decision, attempt))
+                sent = _headers(ticket, decision, attempt)
+                return await self._send(ticket, decision, sent)
             except Fallen as fallen:
+                ticket.was_busy |= fallen.why == AFTER_BUSY
                 wanted = replace(
                     wanted,
                     tried=wanted.tried | {decision.worker},
                     why_again=fallen.why,
                 )
-            else:
-                return
 
-    def _choose(self, wanted: Wanted) -> Decision:
+    def _choose(self, ticket: Ticket, wanted: Wanted) -> Decision:
         try:
             return choose(wanted, list(self._targets.all()), self._random)
         except NoWorker:
-            if wanted.why_again != "after_busy":
+            if not ticket.was_busy:
                 raise
             raise Overloaded(
-                f"All {len(wanted.tried)} workers that could answer are full.",
+                "Every worker that could answer is full.",
                 hint="Send it again after a pause, or start more workers.",
                 retry_after_ms=1000,
             ) from None
 
     async def _send(
         self, ticket: Ticket, decision: Decision, sent: dict[str, str]
-    ) -> None:
+    ) -> str:
         target = self._targets.get(decision.worker)
         if target is None:
-            raise Fallen("after_no_responders")
+            raise Fallen(AFTER_NO_RESPONDERS)
         target.own += 1
         try:
             async with await self._bus.replies() as replies:
@@ -142,31 +156,31 @@ class Dispatcher:
                 await self._bus.publish(
                     subject, ticket.request.body, headers=sent, reply=replies.subject
                 )
-                await self._follow(ticket, target, replies)
+                return await self._follow(ticket, target, replies)
         finally:
             target.own -= 1
 
-    async def _follow(self, ticket: Ticket, target: Target, replies: Replies) -> None:
+    async def _follow(self, ticket: Ticket, target: Target, replies: Replies) -> str:
         """Wait for the end, watching that there can be one."""
         worker, settings = target.beat.worker, self._settings
-        accepted = False
         while True:
             left = ticket.request.remaining(incoming.now_ms()) - ticket.margin
             if left <= 0:
-                raise _too_late(worker)
+                return _too_late(ticket, worker)
             try:
-                pause = settings.check if accepted else settings.handshake
+                pause = settings.check if ticket.accepted else settings.handshake
                 reply = await replies.next(min(left, pause))
             except NoResponders:
-                self._targets.forget(worker)
-                raise Fallen("after_no_responders") from None
-            except TimeoutError:
-                self._check(worker, target, accepted)
+                target.unreachable = True
+                raise Fallen(AFTER_NO_RESPONDERS) from None
+            except (TimeoutError, BusUnavailable) as silence:
+                ticket.was_deaf |= isinstance(silence, BusUnavailable)
+                self._check(worker, target, ticket)
                 continue
             word = _word(reply.data, worker)
             if isinstance(word, FinishedWord):
-                return
-            accepted = _has_it(word)
+                return word.code
+            ticket.accepted = _has_it(word)
             if ticket.cancelled:
                 await self._cancel(ticket.request)
 
@@ -175,7 +189,7 @@ class Dispatcher:
         subjects = self._subjects.of(request.tenant)
         await self._bus.publish(subjects.cancel(request.id))
 
-    def _check(self, worker: str, target: Target, accepted: bool) -> None:
+    def _check(self, worker: str, target: Target, ticket: Ticket) -> None:
         if worker not in self._targets:
             raise WorkerLost(
                 f"Worker {worker!r} stopped before it had answered.",
@@ -183,7 +197,7 @@ class Dispatcher:
             )
         # It got the message, or the server had said that nobody listens: it may
         # still answer, so the request stays with it, and new ones go elsewhere.
-        target.suspect = target.suspect or not accepted
+        target.suspect = target.suspect or not ticket.accepted
 
 
 def _word(data: bytes, worker: str) -> Words:
@@ -223,14 +237,17 @@ def _headers(ticket: Ticket, decision: Decision, attempt: int) -> dict[str, str]
 def _has_it(word: Words) -> bool:
     """Whether a process took the request; why it did not is raised."""
     if isinstance(word, BusyWord):
-        raise Fallen("after_busy")
+        raise Fallen(AFTER_BUSY)
     if isinstance(word, RefusedWord):
         raise failure(word.failure)
     return isinstance(word, AcceptedWord)
 
 
-def _too_late(worker: str) -> DeadlineExceeded:
-    return DeadlineExceeded(
+def _too_late(ticket: Ticket, worker: str) -> str:
+    """Answer in place of a process that has not, unless it may have."""
+    if ticket.accepted and ticket.was_deaf:
+        return DeadlineExceeded.code
+    raise DeadlineExceeded(
         f"Worker {worker!r} had not answered by the deadline.",
         hint="Send a later Dspex-Deadline, or look at that worker's log.",
     )

@@ -17,7 +17,7 @@ from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding
 from dspex.contracts.envelope import Requested, failed
-from dspex.contracts.failures import Cancelled, Failure, internal
+from dspex.contracts.failures import Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
@@ -60,36 +60,39 @@ class Router:
         self._subjects = subjects
         self._dispatcher = Dispatcher(bus, subjects, self.targets, settings)
         self._in_hand: dict[tuple[str, str], list[Ticket]] = {}
-        self._heard = asyncio.Event()
         self._tasks = Tasks()
+        self._stop_watching: Callable[[], None] | None = None
         self._service = Service(bus, subjects, _info(subjects), self._endpoints())
 
     async def start(self) -> None:
         """Learn who is there, then take requests."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
+        self._stop_watching = self._bus.when_back(self._back)
         await self._bus.publish(self._subjects.discover())
-        try:
-            async with asyncio.timeout(self._settings.learning):
-                await self._heard.wait()
-        except TimeoutError:
-            _log.info("no worker has answered yet")
+        await asyncio.sleep(self._settings.learning)
         self._tasks.start(self._expire(), "expire")
         await self._service.start()
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, follow what is in hand to its end."""
+        if self._stop_watching is not None:
+            self._stop_watching()
         await self._service.stop(grace)
         await self._tasks.cancel()
 
-    async def call(self, message: Message) -> None:
-        """One request, whoever's it is."""
+    async def call(self, message: Message) -> str | None:
+        """One request, whoever's it is; returns the code of its failure, if any."""
         address = self._subjects.read_call(message.subject)
         timeout = self._settings.default_timeout
         request = incoming.read(message, address.name, address.tenant, timeout)
         logs.request_id.set(request.id)
         events = Events(self._bus, self._audience(request))
-        with tracing.span(f"route {request.operation}", request.headers):
-            await self._route(Ticket(request, events, self._settings.grace))
+        with tracing.span(f"route {request.operation}", request.headers) as span:
+            ticket = Ticket(request, events, self._settings.grace)
+            code = await self._route(ticket)
+            if code is not None:
+                tracing.mark_failed(span, code)
+            return code
 
     async def cancel(self, message: Message) -> None:
         """Remember that a request shall stop; its process hears the same message."""
@@ -97,25 +100,27 @@ class Router:
         for ticket in self._in_hand.get((address.tenant, address.name), ()):
             ticket.cancelled = True
 
-    async def _route(self, ticket: Ticket) -> None:
+    async def _route(self, ticket: Ticket) -> str | None:
         request, events = ticket.request, ticket.events
         key = (request.tenant, request.id)
         self._in_hand.setdefault(key, []).append(ticket)
         try:
             body = await self._admit(request, events)
-            await self._dispatcher.dispatch(ticket, wanted_of(request, body))
+            code = await self._dispatcher.dispatch(ticket, wanted_of(request, body))
         except Failure as failure:
-            await events.finish(failed(request.id, failure))
+            return await _tell(events, failure)
         except asyncio.CancelledError:
-            await events.finish(failed(request.id, _stopped()))
+            if not ticket.accepted:  # else its process tells the client
+                await _tell(events, _stopped())
             raise
         except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
-            await events.finish(failed(request.id, internal()))
+            return await _tell(events, internal())
         finally:
             self._in_hand[key].remove(ticket)
             if not self._in_hand[key]:
                 del self._in_hand[key]
+        return None if code == "done" else code
 
     async def _admit(self, request: Request, events: Events) -> Body:
         """Check the request, so that no worker sees what cannot be answered."""
@@ -150,11 +155,16 @@ class Router:
             _log.warning("heartbeat not read: %s", failure.message)
             return
         self.targets.hear(beat, self._clock())
-        self._heard.set()
+
+    def _back(self) -> None:
+        self.targets.forgive(self._clock())
+        self._tasks.start(self._bus.publish(self._subjects.discover()), "discover")
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(self._settings.expire)
+            if not self._bus.is_connected:
+                continue  # nobody can be heard
             for worker in self.targets.expire(self._clock()):
                 _log.warning("worker is silent", extra={"worker": worker})
 
@@ -177,8 +187,14 @@ class Router:
         ]
 
 
-def _stopped() -> Cancelled:
-    return Cancelled(
+async def _tell(events: Events, failure: Failure) -> str:
+    """Fail a request; the router's is the last word on it."""
+    await events.finish(failed(events.audience.request, failure))
+    return failure.code
+
+
+def _stopped() -> WorkerLost:
+    return WorkerLost(
         "The router was stopped before the answer was ready.",
         hint="Send it again: another router will take it.",
     )

@@ -24,6 +24,8 @@ class Target:
         others: Requests it has from others than this router, as of that heartbeat.
         own: Requests this router sent and has no end of yet.
         suspect: It left a dispatch unanswered since its last heartbeat.
+        unreachable: Nobody listened where it takes requests, since its last
+            heartbeat; it may still be finishing what it has.
     """
 
     def __init__(self, beat: Heartbeat, now: float) -> None:
@@ -31,6 +33,7 @@ class Target:
         self.seen = now
         self.own = 0
         self.suspect = False
+        self.unreachable = False
         self.others = beat.in_flight + beat.queued
 
     @property
@@ -41,7 +44,8 @@ class Target:
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a newer heartbeat in."""
         self.others = max(0, beat.in_flight + beat.queued - self.own)
-        self.beat, self.seen, self.suspect = beat, now, False
+        self.beat, self.seen = beat, now
+        self.suspect = self.unreachable = False
 
 
 class Targets:
@@ -79,9 +83,10 @@ class Targets:
         elif beat.seq > target.beat.seq:
             target.hear(beat, now)
 
-    def forget(self, worker: str) -> None:
-        """Drop a process nobody answers for any more."""
-        self._known.pop(worker, None)
+    def forgive(self, now: float) -> None:
+        """Count everybody as just heard: while we were deaf, silence said nothing."""
+        for target in self._known.values():
+            target.seen = now
 
     def expire(self, now: float) -> list[str]:
         """Drop the silent ones and return their names."""

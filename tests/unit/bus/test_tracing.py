@@ -39,7 +39,7 @@ def test_a_child(exporter: InMemorySpanExporter, name: str) -> None:
     """Work on a message is a child of the span its header names, however written."""
     exporter.clear()
 
-    with tracing.span("predict", {name: PARENT, "Dspex-Request": "r1"}):
+    with tracing.span("predict", Headers({name: PARENT, "Dspex-Request": "r1"})):
         assert tracing.trace_id() == TRACE
 
     [span] = exporter.get_finished_spans()
@@ -55,7 +55,7 @@ def test_a_hop(exporter: InMemorySpanExporter) -> None:
     """What one process injects makes the next one's span its child."""
     exporter.clear()
 
-    with tracing.span("route", {"traceparent": PARENT}):
+    with tracing.span("route", Headers({"traceparent": PARENT})):
         sent = tracing.inject({"Dspex-Request": "r1"})
     with tracing.span("predict", Headers(sent)):
         pass
@@ -74,7 +74,7 @@ def test_a_root(exporter: InMemorySpanExporter) -> None:
     exporter.clear()
 
     for headers in ({}, {"traceparent": "rubbish"}):
-        with tracing.span("predict", headers):
+        with tracing.span("predict", Headers(headers)):
             assert len(tracing.trace_id()) == 32
 
     assert [span.parent for span in exporter.get_finished_spans()] == [None, None]
@@ -86,7 +86,7 @@ def test_a_failure(exporter: InMemorySpanExporter) -> None:
 
     with (
         pytest.raises(BadRequest),
-        tracing.span("predict", {}),
+        tracing.span("predict", Headers()),
     ):
         raise BadRequest("secret text")
 

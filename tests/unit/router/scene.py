@@ -26,9 +26,10 @@ from dspex.router.service import Router
 from dspex.router.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspex.bus.core import Bus, Message, Replies
+    from dspex.router.dispatching import Ticket
 
 PATIENCE = 10.0
 """Seconds after which what a test waits for will not come any more."""
@@ -85,10 +86,15 @@ class FakeWorker:
     async def start(self) -> None:
         """Listen, and beat once."""
         subjects = self._subjects
-        await self._bus.subscribe(subjects.worker_run(self.name), self.runs.put)
+        run = subjects.worker_run(self.name)
+        self._listening = await self._bus.subscribe(run, self.runs.put)
         await self._bus.subscribe(subjects.cancels(), self.cancels.put)
         await self._bus.subscribe(subjects.tenant_cancels(), self.cancels.put)
         await self.beat()
+
+    async def stop_listening(self) -> None:
+        """Take nothing new, as a worker that drains."""
+        await self._listening.unsubscribe()
 
     async def beat(self, **said: Any) -> None:
         """Say how it is now."""
@@ -212,6 +218,21 @@ class Scene:
             subjects.call(operation), data, headers=sent, reply=replies.subject
         )
         return Question(name, replies, events)
+
+    def ticket(self, question: Question) -> Ticket:
+        """What the router holds of a request."""
+        [(_, tickets)] = [
+            item for item in self.router._in_hand.items() if item[0][1] == question.name
+        ]
+        return tickets[0]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Let the router take in what it was told, until something holds."""
+        for _ in range(1000):
+            if holds():
+                return
+            await self.bus.flush()
+        raise AssertionError("it never came to hold")
 
     async def cancel(self, question: Question, tenant: str = "default") -> None:
         """Ask to stop a request as its client does."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.router.scene import FakeWorker, Scene, kind_of
 
+from dspex.bus.core import connection_lost
 from dspex.contracts.envelope import Done, RefusedWord, failed
 from dspex.contracts.failures import DeadlineExceeded
 from dspex.router.settings import Settings
@@ -28,12 +29,8 @@ def load(scene: Scene, worker: FakeWorker) -> int:
 
 
 async def until_free(scene: Scene, worker: FakeWorker) -> None:
-    """Let the router take in what it was told."""
-    for _ in range(1000):
-        if load(scene, worker) == 0:
-            return
-        await scene.bus.flush()
-    raise AssertionError(f"{worker.name} is still thought to be busy")
+    """Let the router take in that a worker has nothing left."""
+    await scene.until(lambda: load(scene, worker) == 0)
 
 
 async def test_accepted_and_finished(scene: Scene) -> None:
@@ -97,7 +94,51 @@ async def test_all_busy(scene: Scene) -> None:
         True,
         1000,
     )
-    assert "All 2 workers" in reply.message
+    assert "Every worker" in reply.message
+
+
+async def test_busy_and_gone(scene: Scene) -> None:
+    """One that is full counts, whichever fell through last."""
+    gone = await scene.worker("gone", in_flight=3)
+    busy = await scene.worker("busy")
+    await gone._bus.close()
+    question = await scene.ask()
+
+    await busy.refuse(await busy.runs.next())
+
+    assert (await question.reply()).code == "overloaded"
+
+
+async def test_no_responders_leaves_others_alone(scene: Scene) -> None:
+    """A worker that takes nothing new still finishes what it has."""
+    worker = await scene.worker("a")
+    first = await scene.ask()
+    run = await worker.runs.next()
+    await worker.accept(run)
+
+    await worker.stop_listening()
+    second = await scene.ask()
+    assert (await second.reply()).code == "no_worker"
+    await worker.finish(run)
+
+    assert isinstance(await first.reply(), Done)
+    kinds = [kind_of(event) for event in await first.events("accepted")]
+    assert kinds == ["requested", "accepted"]
+
+
+async def test_the_bus_was_away(scene: Scene) -> None:
+    """An accepted request is not failed because the router was deaf for a while."""
+    worker = await scene.worker("a")
+    question = await scene.ask()
+    run = await worker.runs.next()
+    await worker.accept(run)
+    await scene.until(lambda: scene.ticket(question).accepted)
+
+    scene.router._bus._fail_open(connection_lost())
+    await worker.finish(run)
+
+    assert isinstance(await question.reply(), Done)
+    await until_free(scene, worker)
 
 
 async def test_no_responders(scene: Scene) -> None:
@@ -112,7 +153,9 @@ async def test_no_responders(scene: Scene) -> None:
     reply = await question.reply()
     assert reply.metadata.reason == "only_candidate_after_no_responders"
     assert reply.metadata.attempts == 2
-    assert "gone" not in scene.router.targets
+    target = scene.router.targets.get("gone")
+    assert target is not None
+    assert target.unreachable
 
 
 async def test_nobody_responds(scene: Scene) -> None:
@@ -124,7 +167,6 @@ async def test_nobody_responds(scene: Scene) -> None:
     reply = await question.reply()
 
     assert reply.code == "no_worker"
-    assert len(scene.router.targets) == 0
 
 
 async def test_no_worker(scene: Scene) -> None:

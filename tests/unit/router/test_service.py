@@ -374,17 +374,32 @@ async def test_defects(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_stop_with_a_request_in_hand() -> None:
-    """A router told to stop at once answers what it has in hand."""
+    """A router told to stop at once answers what nobody has taken on."""
     async with Scene() as scene:
         worker = await scene.worker("a")
         question = await scene.ask()
-        await worker.accept(await worker.runs.next())
+        await worker.runs.next()
 
         await scene.router.stop(grace=0)
 
         reply = await question.reply()
-        assert reply.code == "cancelled"
+        assert (reply.code, reply.retryable) == ("worker_lost", True)
         assert "router was stopped" in reply.message
+
+
+async def test_stop_with_a_request_that_a_worker_has() -> None:
+    """What a worker took on is answered by it, and by nobody else."""
+    async with Scene() as scene:
+        worker = await scene.worker("a")
+        question = await scene.ask()
+        run = await worker.runs.next()
+        await worker.accept(run)
+        await scene.until(lambda: scene.ticket(question).accepted)
+
+        await scene.router.stop(grace=0)
+        await worker.finish(run)
+
+        assert (await question.reply()).outputs == {"answer": "!"}
 
 
 async def test_new_routers_learn_who_is_there() -> None:

@@ -114,14 +114,26 @@ def test_silence_can_be_set() -> None:
     assert targets.expire(1.5) == ["a"]
 
 
-def test_forgotten_until_heard_again() -> None:
-    """A process nobody answers for is dropped; if it speaks again, it is back."""
+def test_unreachable_until_heard_again() -> None:
+    """A process that nobody reached is known still; its next word clears it."""
     targets = Targets()
     targets.hear(beat_of("a"), 0.0)
+    found = targets.get("a")
+    assert found is not None
 
-    targets.forget("a")
-    targets.forget("a")
-    assert "a" not in targets
-
+    found.unreachable = True
     targets.hear(beat_of("a", seq=2), 0.1)
+
     assert "a" in targets
+    assert not found.unreachable
+
+
+def test_forgiven_silence() -> None:
+    """Who was silent while nobody could be heard gets the whole time again."""
+    targets = Targets(silence=3.0)
+    targets.hear(beat_of("a"), 0.0)
+
+    targets.forgive(10.0)
+
+    assert targets.expire(12.9) == []
+    assert targets.expire(13.1) == ["a"]

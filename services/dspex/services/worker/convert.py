@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import enum
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from dspex.native.compiling import Compiled
 
-_MARKERS = (
+MARKERS = (
     "<<CUSTOM-TYPE-START-IDENTIFIER>>",
     "<<CUSTOM-TYPE-END-IDENTIFIER>>",
 )
@@ -36,7 +37,7 @@ def neutralised(value: Any) -> Any:
     of its own making, such as an image to fetch.
     """
     if isinstance(value, str):
-        for marker in _MARKERS:
+        for marker in MARKERS:
             if marker in value:
                 value = value.replace(marker, marker.replace("<<", "< <"))
         return value
@@ -97,9 +98,31 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise OutputInvalid(
+            "The model's answer holds half of a surrogate pair, which is no text.",
+            hint="Ask again.",
+        ) from None
+    return value
+
+
+def _number(value: float) -> float:
+    if math.isfinite(value):
+        return value
+    raise OutputInvalid(
+        f"The model's answer holds {value}, which JSON cannot say.",
+        hint="Ask again, or declare the output as str.",
+    )
+
+
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (enum.Enum, lambda value: to_wire(value.value)),
-    ((str, bool, int, float, type(None)), _same),
+    (str, _text),
+    ((bool, int, type(None)), _same),
+    (float, _number),
     ((bytes, bytearray), _bytes),
     (
         (datetime.datetime, datetime.date, datetime.time),

@@ -25,8 +25,12 @@ def open_nvml() -> Callable[[], list[Gpu]]:
 
 def read(nvml: Any) -> list[Gpu]:
     """The GPUs as they are now; those that cannot be read are left out."""
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:
+        return []
     found = []
-    for index in range(nvml.nvmlDeviceGetCount()):
+    for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +24,13 @@ from dspex.services.worker.streaming import run_streaming
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dspy.utils.usage_tracker import UsageTracker
+
     from dspex.bus.events import Events
     from dspex.contracts.requests import Body, Predict
     from dspex.services.worker.lms import LanguageModels
+
+_log = logging.getLogger(__name__)
 
 REASONING = "reasoning"
 """The output that ``chain_of_thought`` writes first."""
@@ -62,10 +68,15 @@ class Programs:
         except Failure:
             raise
         except Exception as error:
-            raise to_failure(error, secrets=self._lms.secrets) from error
+            failure = to_failure(error, secrets=self._lms.secrets)
+            if failure.category in ("program", "internal"):
+                # Only where, not what: messages may hold keys and inputs.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                _log.warning(failure.message, extra={"traceback": where})
+            raise failure from error
 
     async def _run(self, operation: str, body: Predict, events: Events) -> Outcome:
-        compiled = compile_signature(body.signature, neutralised(body.instructions))
+        compiled = compile_signature(body.signature, body.instructions)
         inputs = require(compiled, body.inputs, "inputs")
         module = self._module(operation, compiled)
         name = body.lm or self._default_lm
@@ -74,12 +85,14 @@ class Programs:
             call["demos"] = _demos(compiled, body.demos, operation)
         overrides = msgspec.to_builtins(body.config)
         given = {key: value for key, value in overrides.items() if value is not None}
-        with dspy.context(
-            lm=self._lms.for_request(name, given),
-            adapter=adapter(body.adapter, self._lms.is_builtin(name)),
-            # Never the process-wide list: it would hold every tenant's inputs.
-            trace=[],
-            track_usage=True,
+        with (
+            dspy.context(
+                lm=self._lms.for_request(name, given),
+                adapter=adapter(body.adapter, self._lms.is_builtin(name)),
+                # Never the process-wide list: it would hold every tenant's inputs.
+                trace=[],
+            ),
+            dspy.track_usage() as tracker,
         ):
             if events.streams:
                 prediction = await run_streaming(module, call, events)
@@ -87,7 +100,7 @@ class Programs:
                 prediction = await module.acall(**call)
         return Outcome(
             outputs=_outputs(compiled, prediction, operation),
-            usage=_usage(prediction),
+            usage=_usage(tracker),
             lm=self._lms.describe(name),
         )
 
@@ -140,12 +153,14 @@ def _outputs(
     return first | require(compiled, found, "outputs")
 
 
-def _usage(prediction: dspy.Prediction) -> Usage | None:
-    counted = prediction.get_lm_usage() or {}
+def _usage(tracker: UsageTracker) -> Usage | None:
+    """Tokens and calls of all language models a request asked."""
+    counted = tracker.get_total_tokens()
     if not counted:
         return None
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     for one in counted.values():
         for key in totals:
             totals[key] += one.get(key) or 0
-    return Usage(**totals)
+    calls = sum(len(entries) for entries in tracker.usage_data.values())
+    return Usage(**totals, calls=calls)

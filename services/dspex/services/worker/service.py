@@ -136,7 +136,7 @@ def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
             request_timeout_s=pool.request_timeout_s,
             dspy=dspy.__version__,
         ),
-        direct=subjects.pool_run(name),
+        direct=(subjects.pool_run(name), subjects.tenant_pool_runs(name)),
         queue=name,
         operation_of=_operation_of,
         operations=catalog.served_by("python"),

@@ -24,17 +24,24 @@ if TYPE_CHECKING:
 class FieldText:
     """The text of one field as it grows.
 
-    DSPy strips a field's text once it is whole, so white space at its start is
-    dropped here and white space at the end held back until more text follows:
-    what was told always is a beginning of the final text.
+    DSPy strips a field's text once it is whole, except in JSON, so white space at
+    its start is dropped here and white space at the end held back until more text
+    follows: what was told always is a beginning of the final text.
+
+    Args:
+        strips: Whether the adapter strips texts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, strips: bool = True) -> None:
         self.told = ""
+        self._strips = strips
         self._held = ""
 
     def add(self, chunk: str) -> str:
         """Take a chunk in and return what can be told now; may be empty."""
+        if not self._strips:
+            self.told += chunk
+            return chunk
         text = self._held + chunk
         if not self.told:
             text = text.lstrip()
@@ -65,8 +72,9 @@ async def run_streaming(
     """
     predictor: Any = module.predictors()[-1]
     names = list(predictor.signature.output_fields)
-    texts = {name: FieldText() for name in names}
-    reply = reader(written_by(dspy.settings.adapter), names)
+    written = written_by(dspy.settings.adapter)
+    texts = {name: FieldText(strips=written != "json") for name in names}
+    reply = reader(written, names)
     prediction: dspy.Prediction | None = None
     async for item in chunks(module, call):
         if isinstance(item, dspy.Prediction):
@@ -102,4 +110,7 @@ def _text(chunk: Any) -> str:
     if not choices:
         return ""  # usage, or an event of the program itself
     content = getattr(choices[0].delta, "content", None)
-    return content if isinstance(content, str) else ""
+    if not isinstance(content, str):
+        return ""
+    # Half of a surrogate pair cannot be sent; the outputs will be refused for it.
+    return content.encode("utf-8", "replace").decode()
