@@ -11,6 +11,8 @@ import pytest
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import Address, Subjects, answerable, is_token, token
 
+READ = ("call", "cancel", "native", "heartbeat")
+
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
     *("event", "events", "cancel", "cancels"),
@@ -67,7 +69,7 @@ def test_tenant_form(name: str) -> None:
 
 def test_all_are_drawn() -> None:
     """Every public method that builds a subject draws it in its docstring."""
-    others = {"of", "sender", "read_call", "read_cancel", "read_native"}
+    others = {"of", "sender", *(f"read_{one}" for one in READ)}
     public = {
         name
         for name, _ in inspect.getmembers(Subjects, inspect.isfunction)
@@ -151,3 +153,13 @@ def test_what_is_no_token(text: str) -> None:
 def test_only_inboxes_are_answered(reply: str, answered: bool) -> None:
     """A reply subject is answered only if it is an inbox, without wildcards."""
     assert answerable(reply) is answered
+
+
+def test_heartbeat_is_read_back() -> None:
+    """A heartbeat subject says its pool and its worker again."""
+    subjects = Subjects()
+
+    assert subjects.read_heartbeat(subjects.heartbeat("light", "w-1")) == (
+        "light",
+        "w-1",
+    )

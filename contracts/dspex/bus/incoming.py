@@ -22,6 +22,7 @@ STREAMS = ("", "events", "inbox")
 LONGEST = 24 * 3600.0
 """Longest time a request may ask for, seconds."""
 
+_TIME = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -96,7 +97,7 @@ def read(
         reply=_reply(message.reply),
         headers=found,
         stream=_stream(found.get(headers.STREAM, "")),
-        route=found.get(headers.ROUTE, "auto"),
+        route=found.get(headers.ROUTE) or "auto",
     )
     if deadline <= now:
         raise DeadlineExceeded(
@@ -171,10 +172,7 @@ def _stream(value: str) -> str:
 def _deadline(value: str | None, now: float, default_timeout: float) -> float:
     if value is None:
         return now + default_timeout * 1000
-    try:
-        deadline = float(value)
-    except ValueError:
-        deadline = float("nan")
+    deadline = float(value) if _TIME.fullmatch(value) else float("nan")
     if not deadline < now + LONGEST * 1000:
         raise BadRequest(
             f"{headers.DEADLINE} {value[:40]!r} is not unix milliseconds "

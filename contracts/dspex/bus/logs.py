@@ -18,6 +18,20 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
+class Seldom:
+    """Logs the 1st, 2nd, 4th, 8th, ... time: for what others can make happen often."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._times = 0
+
+    def warning(self, message: str, *values: object) -> None:
+        """Log it if it is due, with how often it has happened."""
+        self._times += 1
+        if self._times & (self._times - 1) == 0:
+            self._log.warning(message, *values, extra={"times": self._times})
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, message, ids, extras."""
 

@@ -6,6 +6,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+MOST = 1 << 20
+"""Requests a process may say it has: beyond this it is no process of ours."""
+
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+
 
 class Gpu(Struct, frozen=True, kw_only=True):
     """One GPU as NVML sees it.
@@ -51,13 +56,13 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     pool: str
     implementation: Literal["python", "native"]
     state: Literal["starting", "ready", "draining", "leaving"]
-    seq: int
+    seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float
     operations: list[str]
-    concurrency: Annotated[int, Meta(ge=1)]
-    queue: int = 0
-    in_flight: int = 0
-    queued: int = 0
+    concurrency: Annotated[int, Meta(ge=1, le=MOST)]
+    queue: Count = 0
+    in_flight: Count = 0
+    queued: Count = 0
     lms: list[str] = field(default_factory=list)
     dspy: str = ""
     python: str = ""

@@ -158,6 +158,15 @@ class Subjects(Struct, frozen=True):
         ours = tokens[0] == "tenant" and len(tokens) > 1 and is_token(tokens[1])
         return self.of(tokens[1] if ours else DEFAULT_TENANT)
 
+    def read_heartbeat(self, subject: str) -> tuple[str, str]:
+        """Take pool and worker out of a heartbeat subject.
+
+        Raises:
+            BadRequest: One of them cannot stand in a subject of ours.
+        """
+        pool, worker = self._tokens(subject)[-2:]
+        return token(pool, "pool"), token(worker, "worker")
+
     def read_call(self, subject: str) -> Address:
         """Take tenant and operation out of a subject of the ``call`` family.
 

@@ -36,6 +36,11 @@ class Route(Struct, frozen=True):
     kind: str = "auto"
     name: str = ""
 
+    @property
+    def text(self) -> str:
+        """As it stands in the header."""
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
     def admits(self, target: Target) -> bool:
         """Whether ``target`` is one of those wished for."""
         beat = target.beat
@@ -154,7 +159,7 @@ def _nobody(wanted: Wanted, targets: Collection[Target]) -> NoWorker | BadReques
         pools = sorted({one.beat.pool for one in able})
         return NoWorker(
             f"No worker that does {wanted.operation!r} fits the route "
-            f"'{wanted.route.kind}:{wanted.route.name}'. "
+            f"{wanted.route.text!r}. "
             f"Pools with a live one: {', '.join(pools)}.",
             field=headers.ROUTE,
             hint="Check Dspex-Route, or start one: dspex-worker --pool <name>.",

@@ -132,7 +132,9 @@ class Dispatcher:
 
     def _choose(self, ticket: Ticket, wanted: Wanted) -> Decision:
         try:
-            return choose(wanted, list(self._targets.all()), self._random)
+            if len(wanted.tried) < self._settings.picks:
+                return choose(wanted, list(self._targets.all()), self._random)
+            raise _given_up(len(wanted.tried))
         except NoWorker:
             if not ticket.was_busy:
                 raise
@@ -241,6 +243,14 @@ def _has_it(word: Words) -> bool:
     if isinstance(word, RefusedWord):
         raise failure(word.failure)
     return isinstance(word, AcceptedWord)
+
+
+def _given_up(times: int) -> NoWorker:
+    return NoWorker(
+        f"{times} workers were tried and none took the request.",
+        hint="Send it again after a pause, and look at the workers' logs.",
+        retry_after_ms=1000,
+    )
 
 
 def _too_late(ticket: Ticket, worker: str) -> str:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_EVENT_FIELDS = 1024
+"""Bytes the fields of an event take beside the body it copies."""
+
 
 class Router:
     """Takes requests, decides, dispatches.
@@ -61,6 +64,7 @@ class Router:
         self._dispatcher = Dispatcher(bus, subjects, self.targets, settings)
         self._in_hand: dict[tuple[str, str], list[Ticket]] = {}
         self._tasks = Tasks()
+        self._unread = logs.Seldom(_log)
         self._stop_watching: Callable[[], None] | None = None
         self._service = Service(bus, subjects, _info(subjects), self._endpoints())
 
@@ -127,13 +131,15 @@ class Router:
         operation = catalog.operation(request.operation)
         body: Body = encoding.decode(request.body, operation.request, request.media)
         copy = request.body if request.media == encoding.JSON else encoding.encode(body)
-        await events.emit(
-            Requested,
-            operation=request.operation,
-            tenant=request.tenant,
-            body=msgspec.Raw(copy),
-            deadline=int(request.deadline),
-        )
+        said = {
+            "operation": request.operation,
+            "tenant": request.tenant,
+            "deadline": int(request.deadline),
+        }
+        # Where the copy has no room beside the event's own fields, it is left out.
+        room = self._bus.max_payload - _EVENT_FIELDS
+        fits = len(copy) <= room
+        await events.emit(Requested, body=msgspec.Raw(copy) if fits else None, **said)
         if isinstance(body, Predict):
             compiled = compile_signature(body.signature, body.instructions)
             require(compiled, body.inputs, "inputs")
@@ -150,9 +156,13 @@ class Router:
 
     def _hear(self, message: Message) -> None:
         try:
-            beat = encoding.decode(message.data, Heartbeat)
+            beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+            said = self._subjects.read_heartbeat(message.subject)
         except Failure as failure:
-            _log.warning("heartbeat not read: %s", failure.message)
+            self._unread.warning("heartbeat not read: %s", failure.message)
+            return
+        if said != (beat.pool, beat.worker):  # permissions pin subjects, not bodies
+            self._unread.warning("heartbeat of %s says %s", said, beat.worker[:80])
             return
         self.targets.hear(beat, self._clock())
 
@@ -161,10 +171,14 @@ class Router:
         self._tasks.start(self._bus.publish(self._subjects.discover()), "discover")
 
     async def _expire(self) -> None:
+        loop, pause = asyncio.get_running_loop(), self._settings.expire
         while True:
-            await asyncio.sleep(self._settings.expire)
-            if not self._bus.is_connected:
-                continue  # nobody can be heard
+            asleep = loop.time()
+            await asyncio.sleep(pause)
+            if not self._bus.is_connected or loop.time() - asleep > 2 * pause:
+                # Nobody could be heard, or what they said is still to be read.
+                self.targets.forgive(self._clock())
+                continue
             for worker in self.targets.expire(self._clock()):
                 _log.warning("worker is silent", extra={"worker": worker})
 

@@ -1,4 +1,4 @@
-"""How long a router waits for what."""
+"""How long a router waits for what, and how often it tries."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from msgspec import Struct
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Waiting times, in seconds; tests shorten them.
+    """Waiting times, in seconds, and limits; tests change them.
 
     Attributes:
         default_timeout: Deadline of requests that bring none.
         learning: A new router waits this long for workers to answer its ``discover``.
+        picks: Times one request is sent somewhere before it is given up.
         handshake: Without a word for this long a process is suspect.
         check: Between two looks whether the process of a request still lives.
         grace: Before the deadline, when the router answers itself: after the process,
@@ -22,6 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     default_timeout: float = 120.0
     learning: float = 0.3
+    picks: int = 64
     handshake: float = 0.25
     check: float = 0.5
     grace: float = 0.02

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dspex.contracts.heartbeats import Heartbeat
 
 
+MOST = 10_000
+"""Processes that are kept track of."""
+
+
 class Target:
     """One process that answers requests.
 
@@ -79,7 +83,8 @@ class Targets:
         if beat.state == "leaving":
             self._known.pop(beat.worker, None)
         elif target is None:
-            self._known[beat.worker] = Target(beat, now)
+            if len(self._known) < MOST:
+                self._known[beat.worker] = Target(beat, now)
         elif beat.seq > target.beat.seq:
             target.hear(beat, now)
 

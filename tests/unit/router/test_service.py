@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from tests.bus.hearing import eventually
 from tests.unit.router.scene import (
     BODY,
     PATIENCE,
@@ -410,3 +412,24 @@ async def test_new_routers_learn_who_is_there() -> None:
     async with scene:
         assert len(asked) <= 1
         assert (await asked.next()).subject == "dspex.v1.discover"
+
+
+async def test_a_stalled_router_blames_nobody() -> None:
+    """Silence while the router itself stood still says nothing of the workers."""
+    async with Scene() as scene:
+        await scene.worker("a")
+
+        scene.seconds = 10.0
+        until = time.perf_counter() + 0.2
+        while time.perf_counter() < until:
+            continue  # the event loop stands still
+        await eventually(lambda: seen(scene, "a") == 10.0)
+
+        scene.seconds = 14.0
+        await eventually(lambda: seen(scene, "a") is None)
+
+
+def seen(scene: Scene, worker: str) -> float | None:
+    """When a worker was last heard; none once it counts as lost."""
+    target = scene.router.targets.get(worker)
+    return target.seen if target else None

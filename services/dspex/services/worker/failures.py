@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LONGEST = 500
+_TOO_LONG = re.compile(
+    r"exceeds? the (available )?context|maximum context length", re.I
+)
 _SHORTEST_SECRET = 4
 
 _TABLE: dict[str, type[Failure]] = {
@@ -55,6 +58,7 @@ _TABLE: dict[str, type[Failure]] = {
     "pydantic_core.ValidationError": failures.OutputInvalid,
     "builtins.MemoryError": failures.ResourceMemory,
     "builtins.TimeoutError": failures.DeadlineExceeded,
+    "builtins.RecursionError": failures.ParseFailed,
     "builtins.Exception": failures.ProgramError,
     "asyncio.CancelledError": failures.Cancelled,
     "builtins.BaseException": failures.Internal,
@@ -128,6 +132,9 @@ def _leaf(error: BaseException) -> type[Failure]:
     # DSPy reports a silent provider as a transport error; only the cause knows.
     if leaf is failures.LmUnavailable and _waited_too_long(error):
         return failures.LmTimeout
+    # Servers that name no code say it in words only.
+    if leaf is failures.LmRefused and _TOO_LONG.search(str(error)):
+        return failures.ContextWindow
     return leaf
 
 
