@@ -371,3 +371,20 @@ async def test_memory(rig: Rig) -> None:
     rig.program = hungry
 
     assert (await rig.ask()).code == "resource_memory"
+
+
+async def test_a_stream_that_waits_is_watched(rig: Rig) -> None:
+    """A client that leaves while its stream is queued gives its place back."""
+    rig.program = rig.waits
+    first = asyncio.ensure_future(rig.ask())
+    await rig.begun.wait()
+    async with await rig.client.replies(dedicated=True) as replies:
+        subject = rig.subjects.pool_run("light")
+        await rig.send(subject, replies.subject, request="q1", stream="inbox")
+        await eventually(lambda: rig.slots.queued == 1)
+        [attempt] = rig.answerer._in_hand["default", "q1"]
+        attempt.events._keep_alive_after = 0.05
+
+    await eventually(lambda: rig.slots.queued == 0)
+    rig.let_go.set()
+    assert (await first).outputs == DONE.outputs

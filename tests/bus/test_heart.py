@@ -171,3 +171,25 @@ async def test_loop_lag() -> None:
 
     assert block_and_look() >= 150
     await eventually(lambda: lag.milliseconds < 100)
+
+
+async def test_a_reading_that_fails(
+    nats_url: str, subjects: Subjects, beats: Beats
+) -> None:
+    """A capacity that cannot be read once is left out; the heart beats on."""
+    readings = iter([read, _broken, read])
+
+    async def connect() -> Bus:
+        return await connection.connect(BusSettings(url=nats_url, name="heart"))
+
+    beating = Heart(subjects, connect, lambda: next(readings, read)())
+    await beating.start()
+    beating.set_state("ready")
+    await beats.until(lambda: "ready" in beats.states)
+    await beating.stop()
+
+    assert [beat.seq for beat in beats.all][:2] == [1, 3]
+
+
+def _broken() -> Heartbeat:
+    raise OSError("no driver")

@@ -297,3 +297,33 @@ async def test_queue_groups(connect: Connect, subjects: Subjects) -> None:
 
     assert len(handled) == 40
     assert set(handled) == {"one", "two"}
+
+
+async def test_cancels_pass_a_full_backlog(
+    connect: Connect, subjects: Subjects
+) -> None:
+    """What has no queue group is heard however much is in hand."""
+    bus, client = await connect(), await connect()
+    heard, let_go = asyncio.Event(), asyncio.Event()
+
+    async def wait(message: Message) -> None:
+        await let_go.wait()
+
+    async def cancel(message: Message) -> None:
+        heard.set()
+
+    root = subjects.prefix
+    endpoints = [
+        Endpoint(name="run", subject=f"{root}.run", handler=wait, queue="q"),
+        Endpoint(name="cancel", subject=f"{root}.cancel", handler=cancel),
+    ]
+    info = ServiceInfo(name="full", version="1.0.0")
+    service = Service(bus, subjects, info, endpoints, backlog=1)
+    await service.start()
+
+    for subject in ("run", "run", "cancel"):
+        await client.publish(f"{root}.{subject}")
+
+    await asyncio.wait_for(heard.wait(), 5)
+    let_go.set()
+    await service.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,3 +162,28 @@ async def test_options(client: Client, model: ScriptedModel) -> None:
     assert client.options.instructions is None
     with pytest.raises(TypeError, match="timeoout"):
         client.with_options(timeoout=3)
+
+
+async def test_interrupted_twin_ends_its_request(
+    stack: Stack, model: ScriptedModel
+) -> None:
+    """Ctrl-C in a notebook's cell ends the request too, and raises what it raised."""
+    model.hang()
+    code = (
+        "import dspex.client.sync as d\n"
+        f"with d.connect({stack.url!r}, prefix={stack.prefix!r}) as c:\n"
+        "    body = {'signature': 'q -> a', 'inputs': {'q': 'x'}}\n"
+        "    for event in c.stream('predict', body): print(event, flush=True)\n"
+    )
+    cell = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await asyncio.wait_for(model.received(1), 20)
+
+    cell.send_signal(signal.SIGINT)
+    _, said = await asyncio.wait_for(cell.communicate(), 10)
+
+    assert said.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
+    await asyncio.wait_for(model.disconnected(1), 10)
