@@ -50,8 +50,9 @@ format: setup ## let ruff put every file in form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schemas: setup ## write contracts/schemas anew from the contracts
+schemas: setup ## write contracts/schemas and docs/configuration.md anew
 	$(BIN)/python -m tests.support.write_schemas
+	$(BIN)/python -m tests.support.write_configuration
 
 bench: setup ## measure; ONLY=name measures one thing
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
@@ -96,11 +97,11 @@ $(READY): requirements.lock pyproject.toml
 	awk '/^[^ ]/ { uv = /^uv==/ } uv' requirements.lock > $(VENV)/uv.lock; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --require-hashes -r $(VENV)/uv.lock; \
-	echo "Installing what requirements.lock says"; \
-	if ! $(BIN)/uv pip sync --python $(BIN)/python --require-hashes \
+	echo "Installing what requirements.lock says (some 130 packages)"; \
+	if ! $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes \
 	    requirements.lock; then \
 	  echo "uv could not; trying pip"; \
-	  $(BIN)/python -m pip install --disable-pip-version-check \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements.lock; \
 	fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -19,6 +19,16 @@ pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 SENTIMENT = "text -> sentiment: Literal['positive', 'negative']"
 MARK = "DSPEX_TEST_MARK"
 SECONDS = 60
+BASE = '[nats]\nlisten = "127.0.0.1:0"\n[pools.light]\nprocesses = 1\n'
+"""One worker; a port that nobody else has."""
+
+SNIPPET = """
+import asyncio, dspex.client
+async def main():
+    async with dspex.client.connect() as client:
+        print((await client.predict("question -> answer", question="Why?")).outputs)
+asyncio.run(main())
+"""
 
 
 class Folder:
@@ -35,8 +45,11 @@ class Folder:
         (self.path / "dspex.toml").write_text(text)
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
+        return await self._start("-m", "dspex.cli", *words)
+
+    async def _start(self, *words: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "dspex.cli", *words),
+            *(sys.executable, *words),
             cwd=self.path,
             env=self.environ,
             stdin=asyncio.subprocess.DEVNULL,
@@ -46,7 +59,11 @@ class Folder:
 
     async def run(self, *words: str) -> tuple[int | None, str, str]:
         """Exit status, output and errors of a command."""
-        process = await self.start(*words)
+        return await self.python("-m", "dspex.cli", *words)
+
+    async def python(self, *words: str) -> tuple[int | None, str, str]:
+        """Exit status, output and errors of a Python program."""
+        process = await self._start(*words)
         async with asyncio.timeout(SECONDS):
             out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
@@ -103,7 +120,7 @@ class Up:
 async def _folder(tmp_path: Path) -> AsyncIterator[Folder]:
     async with ScriptedModel() as model:
         folder = Folder(tmp_path, model)
-        folder.file("[pools.light]\nprocesses = 1\n")
+        folder.file(BASE)
         yield folder
         if sys.platform == "linux":
             assert folder.left() == {}
@@ -132,6 +149,8 @@ async def test_up_answers_calls_and_stops(folder: Folder) -> None:
     ask = ("call", "predict", "--signature", SENTIMENT, "text=I loved it")
     async with Up(folder) as up:
         whole = await folder.run(*ask)
+        url = (folder.path / ".dspex" / "url").read_text().strip()
+        plain = await folder.run(*ask, "--url", url.removeprefix("nats://"))
         streamed = await folder.run(*ask, "--stream", "--json")
         refused = await folder.run("call", "predict", "--signature", "a", "a=1")
         second = await folder.run("up")
@@ -141,6 +160,8 @@ async def test_up_answers_calls_and_stops(folder: Folder) -> None:
     assert whole[0] == 0
     assert whole[1].startswith("sentiment: ")
     assert (kinds[0], kinds[-1]) == ("requested", "done")
+    assert plain[0] == 0
+    assert f"export NATS_URL={url}" in "".join(up.said)
     assert refused[0] == 1
     assert "invalid_signature" in refused[2]
     assert second[0] == 1
@@ -173,6 +194,27 @@ async def _until_answered(folder: Folder, ask: tuple[str, ...]) -> str:
                 return out
 
 
+async def test_nobody_reads_the_stream(folder: Folder) -> None:
+    """A stream whose reader has had enough, as `head` has, ends without a word."""
+    ask = ("predict", "--signature", "question -> answer", "question=Why?", "--stream")
+    async with Up(folder):
+        call = await folder.start("call", *ask)
+        assert call.stdout is not None
+        call.stdout._transport.close()  # type: ignore[attr-defined]
+        _, err = await call.communicate()
+
+    assert (call.returncode, err) == (141, b"")
+
+
+async def test_client_finds_the_stack_of_its_folder(folder: Folder) -> None:
+    """The Python client without an address asks the `up` of its folder."""
+    async with Up(folder):
+        found = await folder.python("-c", SNIPPET)
+
+    assert found[0] == 0
+    assert "answer" in found[1]
+
+
 async def test_second_interrupt_does_not_wait(folder: Folder) -> None:
     """A request that hangs holds up the first Ctrl-C; the second ends it at once."""
     ask = ("call", "predict", "--signature", "question -> answer", "question=Why?")
@@ -196,7 +238,9 @@ async def test_nothing_outlives_a_killed_up(folder: Folder) -> None:
         children = [pid for pid in folder.left() if pid != up.process.pid]
         status = await up.end(signal.SIGKILL)
         await _ended(children)
+        orphan = await folder.run("call", "predict", "--signature", "a -> b", "a=1")
 
+    assert "is gone: it was killed" in orphan[2]
     assert status == -signal.SIGKILL
     assert len(children) == 5
     assert folder.left() == {}
@@ -204,6 +248,8 @@ async def test_nothing_outlives_a_killed_up(folder: Folder) -> None:
 
 async def test_demo_asks_and_teaches(folder: Folder) -> None:
     """`demo` is answered four times, prints the commands, and leaves nothing."""
+    folder.file("[pools.light]\nprocesses = 1\n")
+
     status, out, err = await folder.run("demo")
 
     assert (status, err) == (0, "")
@@ -231,6 +277,17 @@ async def test_up_with_a_bad_configuration(folder: Folder) -> None:
 
     assert status == 1
     assert "listen" in err
+
+
+async def test_up_in_a_folder_with_a_file_in_the_way(folder: Folder) -> None:
+    """A file called .dspex ends `up` with one line that says what to do."""
+    (folder.path / ".dspex").write_text("")
+
+    status, _, err = await folder.run("up")
+
+    assert status == 1
+    assert len(err.splitlines()) == 1
+    assert "Move it away" in err
 
 
 async def test_call_without_a_server(folder: Folder) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +19,16 @@ from dspex.contracts.failures import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+UNREAD = 141
+"""Exit status when nobody reads the output any more, as shells have it."""
+
 _UP = """\
 Start a whole DSPex here and keep it running: nats-server with JetStream, router,
 native-ops and the workers of every pool, each a process of its own.
 
-Configured by dspex.toml and DSPEX_… variables; without any, two workers on a free
-port with the first language model that can be found. Ctrl-C drains and stops it.
+Configured by dspex.toml and DSPEX_… variables; without any, two workers on
+127.0.0.1:4222 (or a free port when that is taken) with the first language model that
+can be found. Ctrl-C drains and stops it.
 """
 
 _DEMO = """\
@@ -81,11 +87,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     command = parser()
     given, rest = command.parse_known_args(arguments)
     # argparse ends a list of arguments at the first option.
-    misplaced = [one for one in rest if one.startswith("-") or "=" not in one]
-    if rest and (given.command != "call" or misplaced):
-        command.error(f"unrecognized arguments: {' '.join(misplaced or rest)}")
+    unknown = [one for one in rest if given.command != "call" or one[0:1] == "-"]
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
     if given.command == "call":
         given.values += rest
+        for one in given.values:
+            if not one.partition("=")[0] or "=" not in one:
+                command.error(f"{one!r} is not name=value")
     return given
 
 
@@ -95,14 +104,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What the bus logs while it tries is for programs; here the outcome is told.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        return _COMMANDS[given.command](given)
+        status = _COMMANDS[given.command](given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     except ConfigurationError as error:
         print(f"dspex {given.command}: {error}", file=sys.stderr)
     except Failure as failure:
         print(f"dspex {given.command}: {failure} {failure.hint}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
+    else:
+        return status
     return 1
+
+
+def _unread() -> int:
+    """Whoever read the output, such as `head`, has had enough."""
+    # The interpreter flushes once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: it takes seconds, more than 0, such as 30"
+        )
+    return found
 
 
 def _add(commands: Any, name: str, summary: str, description: str) -> Any:
@@ -136,10 +169,10 @@ def _add_call(found: argparse.ArgumentParser) -> None:
     found.add_argument(
         "--stream", action="store_true", help="print the answer as it is written"
     )
-    found.add_argument("--url", metavar="URL", help="NATS server, nats://host:port")
+    found.add_argument("--url", metavar="URL", help="NATS server, host:port")
     found.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=120.0,
         metavar="S",
         help="default: 120",

@@ -16,7 +16,7 @@ from dspex.cli import home, values
 from dspex.cli.console import console
 from dspex.client import connect
 from dspex.contracts import catalog, envelope
-from dspex.contracts.failures import Failure
+from dspex.contracts.failures import BadRequest, Failure
 
 if TYPE_CHECKING:
     import argparse
@@ -36,9 +36,10 @@ def main(arguments: argparse.Namespace) -> int:
     out = console(environ)
     try:
         catalog.operation(arguments.operation)
+        body = build(arguments)
         found = settings.load(arguments.config, environ)
         url = home.find_url(arguments.url, environ, found, Path())
-        asyncio.run(_ask(found, url, arguments, out))
+        asyncio.run(_ask(found, url, arguments, body, out))
     except Failure as failure:
         report(failure, as_json=arguments.json)
         return 1
@@ -54,6 +55,11 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     body = values.body(arguments.body)
     if arguments.signature is not None:
         body["signature"] = arguments.signature
+    if "signature" not in body:
+        raise BadRequest(
+            "--signature is missing.",
+            hint='Say what goes in and out: --signature "question -> answer"',
+        )
     for name in _OPTIONS:
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
@@ -84,9 +90,13 @@ def _fields(operation: str) -> set[str]:
 
 
 async def _ask(
-    found: Configuration, url: str, arguments: argparse.Namespace, out: Console
+    found: Configuration,
+    url: str,
+    arguments: argparse.Namespace,
+    body: dict[str, Any],
+    out: Console,
 ) -> None:
-    operation, body = arguments.operation, build(arguments)
+    operation = arguments.operation
     async with connect(
         url,
         prefix=found.prefix,

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from dspex.bus import connection, settings
 from dspex.bus.connection import BusSettings
 from dspex.bus.core import NoResponders
-from dspex.cli import home, lm
+from dspex.cli import lm
 from dspex.cli.console import console
 from dspex.cli.plan import Plan
 from dspex.cli.questions import QUESTIONS, TIMEOUT_SECONDS, Question
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     out = console(environ)
     with tempfile.TemporaryDirectory(prefix="dspex-demo-") as folder:
         # A server of its own, on a free port: whatever runs here is left alone.
-        nats = Nats(store=str(Path(folder) / "nats"))
+        nats = Nats(store=str(Path(folder) / "nats"), listen="127.0.0.1:0")
         configuration = replace(configured, nats=nats)
         plan = Plan(
             configuration=configuration,
@@ -64,8 +64,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _run(plan: Plan, out: Console) -> int:
     status = INTERRUPTED
-    kept = Settings(home=Path(), logs=home.FOLDER / "logs" / "demo")
-    out.step(f"language model: {plan.choice.why}")
+    kept = Settings(home=Path(), logs=settings.FOLDER / "logs" / "demo")
+    out.step(f"language model: {plan.choice.tell()}")
     stack = Stack(plan, kept, out.step)
     with stopping(stack, out):
         async with stack:
@@ -165,7 +165,8 @@ def who(metadata: dict[str, Any]) -> str:
 def _teach(subjects: Subjects, plan: Plan, out: Console) -> None:
     out.line(out.bold("The same from any NATS client"))
     out.line("Start `dspex up`, then publish these subjects, headers and bodies, here")
-    out.line("as the `nats` command line sends them (add -s with the URL of `up`):")
+    out.line("as the `nats` command line sends them (to port 4222, unless NATS_URL is")
+    out.line("set as `up` says):")
     for question in QUESTIONS:
         out.line()
         out.line(out.dim(f"# {question.title}"))

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from dspex.bus import settings
-from dspex.cli import lm, server
+from dspex.cli import home, lm, server
 from dspex.cli.console import console
 from dspex.contracts.configuration import Configuration, ConfigurationError
 from dspex.services.model import weights
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from dspex.bus.settings import Published
     from dspex.cli.console import Console
 
 OLDEST_PYTHON = (3, 11)
@@ -61,11 +62,14 @@ def main(arguments: argparse.Namespace) -> int:
 def examine(path: Path | None, environ: Mapping[str, str]) -> list[Check]:
     """Look at everything a stack needs."""
     check, configuration = check_configuration(path, environ)
+    stack = settings.published(Path())
     return [
         check_python(sys.version_info[:3]),
         check_server(sys.executable, environ.get("PATH", "")),
         check,
-        check_listen(configuration),
+        check_folder(Path()),
+        check_stack(stack),
+        check_listen(configuration, stack),
         check_dspy(sys.executable),
         *check_model(configuration, environ),
         check_gpu(),
@@ -111,31 +115,58 @@ def check_configuration(
         configuration = settings.load(path, environ)
         server.settings(configuration.nats, Path())
     except ConfigurationError as error:
-        advice = "Correct it; docs and README list every key."
+        advice = "Correct it; docs/configuration.md lists every key."
         check = Check(name=name, status="fail", found=str(error), advice=advice)
         return check, Configuration()
     text = str(found) if found else "defaults (no dspex.toml here)"
     return Check(name=name, status="ok", found=text), configuration
 
 
-def check_listen(configuration: Configuration) -> Check:
+def check_folder(folder: Path) -> Check:
+    """Whether ``dspex up`` could keep its files here."""
+    name = "folder"
+    if problem := home.trouble(folder):
+        found, advice = problem
+        return Check(name=name, status="fail", found=found, advice=advice)
+    return Check(name=name, status="ok", found=f"{folder.absolute()} (writable)")
+
+
+def check_stack(stack: Published | None) -> Check:
+    """Whether a ``dspex up`` runs in this folder."""
+    name = "dspex up"
+    if stack is None:
+        return Check(name=name, status="ok", found="does not run in this folder")
+    if stack.alive:
+        return Check(name=name, status="ok", found=f"runs here: {stack.url}")
+    found = f"was killed (it served {stack.url})"
+    return Check(name=name, status="warn", found=found, advice="Start it again.")
+
+
+def check_listen(configuration: Configuration, stack: Published | None = None) -> Check:
     """Whether the embedded server could listen where it is told to."""
     nats, name = configuration.nats, "port"
     if nats.url is not None:
         return Check(name=name, status="ok", found="not needed: nats.url is set")
+    if stack is not None and stack.alive:
+        found = "not looked for: `dspex up` runs here and has one"
+        return Check(name=name, status="ok", found=found)
     wanted = server.settings(nats, Path())
+    listen = f"{wanted.host}:{wanted.port}"
     try:
         with socket.create_server((wanted.host, wanted.port)):
             pass
     except OSError as error:
+        if wanted.or_free:
+            found = f"{listen} is taken: `dspex up` takes a free one"
+            return Check(name=name, status="ok", found=found)
         return Check(
             name=name,
             status="fail",
-            found=f"{nats.listen}: {error.strerror}",
-            advice="Does `dspex up` run already? Else set nats.listen to a free port.",
+            found=f"{listen}: {os.strerror(error.errno or 0)}",
+            advice="Set nats.listen (DSPEX_NATS_LISTEN) to a free port.",
         )
     free = "a free one" if wanted.port == 0 else "free"
-    return Check(name=name, status="ok", found=f"{nats.listen} ({free})")
+    return Check(name=name, status="ok", found=f"{listen} ({free})")
 
 
 def check_dspy(executable: str) -> Check:

@@ -30,11 +30,13 @@ class EmbeddedServer:
         child: The server's process.
         url: Where clients connect, once it is started.
         monitoring: Its monitoring pages.
+        moved: Why it is not where it was to be; empty if it is.
     """
 
     def __init__(self, wanted: Server, logs: Path) -> None:
         self.url = ""
         self.monitoring = ""
+        self.moved = ""
         self._wanted = wanted
         self._logs = logs
         self._path = wanted.store / "nats-server.conf"
@@ -55,19 +57,28 @@ class EmbeddedServer:
         Raises:
             Ended: It refused to start; the message holds the end of its log.
         """
+        try:
+            log = await self._launch()
+        except Ended as error:
+            wanted = self._wanted
+            other = server.second_choice(wanted, str(error))
+            if other is None:
+                raise Ended(f"{error}{server.advice(wanted, str(error))}") from None
+            self.moved = f"{wanted.host}:{wanted.port} is taken"
+            self._wanted = other
+            log = await self._launch()
+        self.url, self.monitoring = server.addresses(log, self._wanted)
+        port = int(self.url.rpartition(":")[2])
+        self._wanted = replace(self._wanted, port=port, or_free=False)
+
+    async def _launch(self) -> str:
         await self._stop_guard()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(server.render(self._wanted), encoding="utf-8")
         await self.child.start(piped=True)
         self._guard = Child(self._guard_program(), self._logs / "guard.log")
         await self._guard.start()
-        try:
-            log = await self.child.announced(server.READY)
-        except Ended as error:
-            raise Ended(f"{error}{_advice(str(error), self._wanted)}") from None
-        self.url, self.monitoring = server.addresses(log, self._wanted)
-        port = int(self.url.rpartition(":")[2])
-        self._wanted = replace(self._wanted, port=port)
+        return await self.child.announced(server.READY)
 
     async def stop(self) -> None:
         """Stop it; what was acknowledged is on disk."""
@@ -81,13 +92,3 @@ class EmbeddedServer:
     async def _stop_guard(self) -> None:
         if self._guard is not None:
             await self._guard.stop(STOP_SECONDS)
-
-
-def _advice(error: str, wanted: Server) -> str:
-    if "address already in use" not in error:
-        return ""
-    return (
-        f"\nSomething else listens on port {wanted.port}. Set nats.listen "
-        "(DSPEX_NATS_LISTEN) to another address, such as '127.0.0.1:0' for a free "
-        "port, or nats.url (DSPEX_NATS_URL) if it is a NATS server you want to use."
-    )

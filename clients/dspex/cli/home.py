@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import fcntl
 from contextlib import contextmanager
-from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+from dspex.bus.settings import FOLDER, published, url_file
 from dspex.contracts.configuration import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from dspex.contracts.configuration import Configuration
 
-FOLDER = Path(".dspex")
 
-
-def url_file(folder: Path) -> Path:
-    """Where ``dspex up`` writes the address of its NATS server."""
-    return folder / FOLDER / "url"
+def trouble(folder: Path) -> tuple[str, str] | None:
+    """Why ``dspex up`` could not keep its files in ``folder``, and what to do."""
+    home = folder / FOLDER
+    if home.exists() and not home.is_dir():
+        found = f"{home.absolute()} is a file; dspex keeps its files in a folder there."
+        return found, "Move it away, or run dspex in another folder."
+    kept = home if home.exists() else folder
+    try:
+        with TemporaryFile(dir=kept):
+            return None
+    except OSError as error:
+        found = f"{kept.absolute()} cannot be written to: {error.strerror}."
+        return found, "Run dspex in a folder of yours."
 
 
 @contextmanager
@@ -29,8 +39,10 @@ def claim(folder: Path) -> Iterator[None]:
     The system gives the claim back when this process ends, however it ends.
 
     Raises:
-        ConfigurationError: Another stack runs there.
+        ConfigurationError: Another stack runs there, or nothing can be written.
     """
+    if problem := trouble(folder):
+        raise ConfigurationError(" ".join(problem))
     path = folder / FOLDER / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -45,14 +57,23 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def published(folder: Path, url: str) -> Iterator[None]:
-    """Let ``dspex call`` in ``folder`` find the server at ``url``."""
+def publish(folder: Path, url: str) -> Iterator[None]:
+    """Let ``dspex call`` in ``folder`` find the server at ``url``.
+
+    The file is locked for as long as it holds true, and the system ends the lock
+    with this process: whoever reads it knows whether somebody is there.
+    """
     path = url_file(folder)
-    path.write_text(f"{url}\n", encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(f"{url}\n")
+        file.flush()
+        new.replace(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def find_url(
@@ -64,15 +85,20 @@ def find_url(
     """The server to call: ``--url``, the settings, else the stack of ``folder``.
 
     Raises:
-        ConfigurationError: None of them says one.
+        ConfigurationError: None of them says one, or the stack is gone.
     """
     settings = environ.get("DSPEX_NATS_URL") or configuration.nats.url
     if url := given or settings:
         return url
-    path = url_file(folder)
-    if path.is_file():
-        return path.read_text(encoding="utf-8").strip()
-    raise ConfigurationError(
-        "Which NATS server? Run `dspex up` in this folder first, give --url "
-        "nats://host:4222, set DSPEX_NATS_URL, or set nats.url in dspex.toml."
-    )
+    stack = published(folder)
+    if stack is None:
+        raise ConfigurationError(
+            "Which NATS server? Run `dspex up` in this folder first, give --url "
+            "nats://host:4222, set DSPEX_NATS_URL, or set nats.url in dspex.toml."
+        )
+    if not stack.alive:
+        raise ConfigurationError(
+            f"The `dspex up` of this folder, which served {stack.url}, is gone: it was "
+            "killed. Start it again, or give --url."
+        )
+    return stack.url

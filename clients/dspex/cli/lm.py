@@ -40,18 +40,24 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     Attributes:
         lm: The model.
-        why: One sentence for people.
+        why: A few words for people.
+        advice: How to get a better one; empty when there is nothing to say.
         configured: The configuration describes it, so every program knows it.
     """
 
     lm: Lm
     why: str
+    advice: str = ""
     configured: bool = False
 
     @property
     def builtin(self) -> bool:
         """Whether it is the built-in toy model."""
         return self.lm.model == BUILTIN_MODEL
+
+    def tell(self) -> str:
+        """Which one and why, with the advice."""
+        return f"{self.why} ({self.advice})" if self.advice else self.why
 
 
 def choose(
@@ -87,11 +93,11 @@ def choose(
             model=f"openai/{name}", api_base=base, api_key="none", response_schema=True
         )
         return Choice(lm=lm, why=f"{name} of the llama-server at {LLAMA_SERVER}")
-    why = (
-        f"{BUILTIN_TEXT} (for real answers set DSPEX_LM or a provider's key such as "
-        "OPENAI_API_KEY, or run Ollama or llama-server here)"
+    advice = (
+        "for real answers set DSPEX_LM or a provider's key such as OPENAI_API_KEY, or "
+        "run Ollama or llama-server here"
     )
-    return Choice(lm=Lm(model=BUILTIN_MODEL), why=why)
+    return Choice(lm=Lm(model=BUILTIN_MODEL), why=BUILTIN_TEXT, advice=advice)
 
 
 def needs_builtin(configuration: Configuration, choice: Choice) -> bool:

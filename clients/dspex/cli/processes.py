@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
 
+from dspex.cli import loglines
+
 if TYPE_CHECKING:
     import re
     from asyncio.subprocess import Process
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 Role = Literal["server", "guard", "model", "router", "native", "worker"]
-
-TAIL_LINES = 12
-"""Last lines of a log that an error shows."""
 
 _TAIL_BYTES = 8192
 
@@ -110,7 +109,8 @@ class Child:
             All it wrote, up to and with that line.
 
         Raises:
-            Ended: It ended before.
+            Ended: It ended before. The message shows the end of the log, unless
+                ``say`` was told all of it.
         """
         said: list[str] = []
         with self._open_log() as log:
@@ -122,6 +122,8 @@ class Child:
                 if say is not None:
                     say(f"{self.program.name}: {said[-1].rstrip()}")
         await self.wait()
+        if say is not None and said:
+            raise Ended(f"{self._how_it_ended()}, as said above; all of it: {self.log}")
         raise Ended(self.describe_end())
 
     async def pump(self) -> None:
@@ -162,25 +164,28 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of its log that say what went wrong."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
                 text = log.read().decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-TAIL_LINES:])
+        return "\n".join(loglines.telling(text))
 
     def describe_end(self) -> str:
         """``router ended with status 1``, the end of its log, and where the rest is."""
+        tail = self.tail()
+        shown = f" The end of {self.log}:\n{tail}" if tail else f" {self.log} is empty."
+        return f"{self._how_it_ended()}.{shown}"
+
+    def _how_it_ended(self) -> str:
         status = self.status
         if status is not None and status < 0:
             how = f"was ended by {signal.Signals(-status).name}"
         else:
             how = f"ended with status {status}"
-        tail = self.tail()
-        shown = f" The end of {self.log}:\n{tail}" if tail else f" {self.log} is empty."
-        return f"{self.program.name} {how}.{shown}"
+        return f"{self.program.name} {how}"
 
     async def _line(self) -> bytes:
         output = self._process.stdout if self._process else None

@@ -69,16 +69,22 @@ QUESTIONS = (
         title="Chain of thought",
         operation="chain_of_thought",
         body={
-            "signature": "question -> answer",
-            "inputs": {"question": "What is the capital of France?"},
+            "signature": "text, question -> answer",
+            "inputs": {
+                "text": "The museum is closed on Mondays. Today is Monday.",
+                "question": "Is the museum open today?",
+            },
         },
     ),
     Question(
         title="Streamed, as it is written",
         operation="predict",
         body={
-            "signature": "question -> answer",
-            "inputs": {"question": "What is the sun?"},
+            "signature": "text -> one_sentence_summary",
+            "inputs": {
+                "text": "The storm closed the harbour on Friday. "
+                "Ferries sail again on Monday."
+            },
         },
         stream=True,
     ),

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.contracts.configuration import ConfigurationError, Nats
 
@@ -18,6 +19,8 @@ READY = re.compile(r"Server is ready")
 _LISTENING = re.compile(r"Listening for client connections on (\S+)")
 _MONITORING = re.compile(r"Starting http monitor on (\S+)")
 _LOOPBACK = "127.0.0.1"
+_NATS_PORT = 4222
+_TAKEN = "address already in use"
 _FREE_PORT = -1  # nats-server's way to ask the system for one
 
 
@@ -28,11 +31,13 @@ class Server(Struct, frozen=True, kw_only=True):
         host: Address it listens on.
         port: Port it listens on; 0 is a free one.
         store: Folder of its JetStream data and of its configuration file.
+        or_free: Whether a free port will do when that one is taken.
     """
 
     host: str
     port: int
     store: Path
+    or_free: bool = False
 
 
 def settings(nats: Nats, home: Path) -> Server:
@@ -45,13 +50,41 @@ def settings(nats: Nats, home: Path) -> Server:
     Raises:
         ConfigurationError: ``nats.listen`` is not ``host:port``.
     """
+    store = home / nats.store
+    if nats.listen is None:
+        return Server(host=_LOOPBACK, port=_NATS_PORT, store=store, or_free=True)
     host, separator, port = nats.listen.rpartition(":")
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise ConfigurationError(
-            f"nats.listen is {nats.listen!r}; it takes host:port, such as "
-            "'127.0.0.1:4222', or port 0 for a free one."
+            f"nats.listen (DSPEX_NATS_LISTEN) is {nats.listen!r}; it takes host:port, "
+            "such as '127.0.0.1:4222', or port 0 for a free one."
         )
-    return Server(host=host or _LOOPBACK, port=int(port), store=home / nats.store)
+    return Server(host=host or _LOOPBACK, port=int(port), store=store)
+
+
+def second_choice(server: Server, error: str) -> Server | None:
+    """Where to listen instead, after the server ended with ``error``.
+
+    Trying is what decides whether a port is free: looking first proves nothing.
+
+    Returns:
+        The server on a free port; ``None`` if the error was another, or if nothing
+        but that port will do.
+    """
+    if not server.or_free or _TAKEN not in error:
+        return None
+    return replace(server, port=0, or_free=False)
+
+
+def advice(server: Server, error: str) -> str:
+    """What to do about ``error``, if that is known."""
+    if _TAKEN not in error:
+        return ""
+    return (
+        f"\nSomething else listens on port {server.port}. Set nats.listen "
+        "(DSPEX_NATS_LISTEN) to another address, such as '127.0.0.1:0' for a free "
+        "port, or nats.url (DSPEX_NATS_URL) if it is a NATS server you want to use."
+    )
 
 
 def render(server: Server) -> str:

@@ -21,6 +21,7 @@ from dspex.bus.connection import BusSettings
 from dspex.bus.tasks import Tasks
 from dspex.cli import server
 from dspex.cli.embedded import EmbeddedServer
+from dspex.cli.liveness import Liveness, Patience
 from dspex.cli.lm import BUILTIN_TEXT, needs_builtin
 from dspex.cli.processes import Child, Ended, Program
 from dspex.cli.readiness import Readiness, Waiting, hostname
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from dspex.bus.connection import NatsBus
     from dspex.cli.plan import Plan
     from dspex.cli.readiness import News
 
@@ -53,12 +55,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         ready_s: Longest wait until everything answers, seconds.
         grace_s: What router, native-ops and workers get to finish the requests
             they hold, seconds.
+        patience: How long a child that runs may say nothing.
     """
 
     home: Path
     logs: Path
     ready_s: float = 120.0
     grace_s: float = 35.0
+    patience: Patience = Patience()
 
 
 class Stack:
@@ -82,6 +86,7 @@ class Stack:
         self._say = say
         self._children: list[Child] = []
         self._model: Child | None = None
+        self._bus: NatsBus | None = None
         self._backoffs: dict[str, Backoff] = {}
         self._news: News = asyncio.Queue(1024)
         self._watching = Tasks()
@@ -93,8 +98,10 @@ class Stack:
         except (Ended, Failure) as error:
             await self.stop()
             raise StackFailed(str(error)) from None
-        except BaseException:
+        except BaseException as error:
             await self.stop()
+            if isinstance(error, OSError) and error.filename:
+                raise StackFailed(_unusable(error)) from None
             raise
         return self
 
@@ -112,6 +119,11 @@ class Stack:
         Raises:
             StackFailed: A part ended too often, or cannot be started again.
         """
+        if self._bus is not None:
+            subjects = self._plan.configuration.subjects
+            patience = self._settings.patience
+            watched = Liveness(self._bus, subjects, self._children, self._say, patience)
+            self._watching.start(watched.run(), "liveness")
         while True:
             child = await self._news.get()
             if not isinstance(child, Child):
@@ -129,6 +141,8 @@ class Stack:
         """Stop everything: those that answer requests first, the server last."""
         grace = self._settings.grace_s
         await self._watching.cancel()
+        if self._bus is not None:
+            await self._bus.close()
         await asyncio.gather(*(one.stop(grace) for one in self._children))
         if self._model is not None:
             await self._model.stop(grace)
@@ -171,7 +185,8 @@ class Stack:
                 f"nats-server was not ready after {waited:g} s. Its last words:\n{log}"
             ) from None
         self.url = self.server.url
-        self._say(f"nats-server: ready on {self.url}")
+        moved = f" ({self.server.moved})" if self.server.moved else ""
+        self._say(f"nats-server: ready on {self.url}{moved}")
         self._keep(self.server.child, piped=True)
 
     async def _start_model(self) -> dict[str, str]:
@@ -201,7 +216,7 @@ class Stack:
 
     async def _until_ready(self) -> None:
         nats = self._plan.configuration.nats
-        bus = await connection.connect(
+        self._bus = await connection.connect(
             BusSettings(url=self.url, name="dspex-cli", credentials=nats.credentials)
         )
         readiness = Readiness(
@@ -213,14 +228,12 @@ class Stack:
             hostname(),
         )
         subjects = self._plan.configuration.subjects
-        waiting = Waiting(bus, subjects, self._news, self._say)
+        waiting = Waiting(self._bus, subjects, self._news, self._say)
         try:
             async with asyncio.timeout(self._settings.ready_s):
                 await waiting.until_ready(readiness)
         except TimeoutError:
             raise StackFailed(self._describe(readiness.missing())) from None
-        finally:
-            await bus.close()
 
     def _describe(self, missing: list[str]) -> str:
         tails = [
@@ -245,6 +258,7 @@ class Stack:
             return
         await child.start()
         self._keep(child)
+        self._say(f"{child.program.name}: started again")
 
     async def _restart_server(self, embedded: EmbeddedServer) -> None:
         try:
@@ -252,6 +266,7 @@ class Stack:
         except Ended:
             await self._news.put(embedded.child)
             return
+        self._say(f"nats-server: ready again on {embedded.url}")
         self._keep(embedded.child, piped=True)
 
     def _keep(self, child: Child, *, piped: bool = False) -> None:
@@ -271,6 +286,13 @@ class Stack:
         model = [self._model] if self._model else []
         embedded = [self.server.child] if self.server else []
         return [*self._children, *model, *embedded]
+
+
+def _unusable(error: OSError) -> str:
+    return (
+        f"{error.filename} cannot be used: {error.strerror}. Make it yours or remove "
+        "it, or run dspex in another folder."
+    )
 
 
 def _clear(logs: Path) -> None:

@@ -85,13 +85,13 @@ def stopping(stack: Stack, out: Console) -> Iterator[None]:
 
 async def _serve(plan: Plan, out: Console) -> int:
     folder = Path()
-    kept = Settings(home=folder, logs=folder / home.FOLDER / "logs")
-    out.step(f"language model: {plan.choice.why}")
+    kept = Settings(home=folder, logs=folder / settings.FOLDER / "logs")
+    out.step(f"language model: {plan.choice.tell()}")
     stack = Stack(plan, kept, out.step)
     with stopping(stack, out):
         try:
             async with stack:
-                with home.published(folder, stack.url):
+                with home.publish(folder, stack.url):
                     _tell(stack, plan, out)
                     await stack.watch()
         except asyncio.CancelledError:
@@ -107,9 +107,10 @@ def _tell(stack: Stack, plan: Plan, out: Console) -> None:
         out.line(f"  monitoring      {stack.server.monitoring}")
     out.line(f"  language model  {plan.choice.why}")
     out.line(f"  runs            {_running(stack, plan.configuration)}")
-    out.line(f"  logs            {home.FOLDER / 'logs'}")
+    out.line(f"  logs            {settings.FOLDER / 'logs'}")
     out.line("Ask it from another terminal in this folder:")
     out.line(f"  {_EXAMPLE}")
+    out.line(f"For the `nats` command line: export NATS_URL={stack.url}")
     out.line(out.dim("Ctrl-C finishes what is running and stops everything."))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus import connection, tracing
+from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
 from dspex.contracts import encoding, headers
@@ -253,7 +254,8 @@ async def connect(
     """Connect to NATS for as long as the ``async with`` block lasts.
 
     Args:
-        url: Default: ``DSPEX_NATS_URL``, else ``nats://127.0.0.1:4222``.
+        url: Default: ``DSPEX_NATS_URL``, else the ``dspex up`` that runs in this
+            folder, else ``nats://127.0.0.1:4222``.
         prefix: Default: ``DSPEX_PREFIX``, else ``dspex``.
         tenant: Whose subjects to use.
         credentials: Path of a credentials file or of an NKey seed.
@@ -261,19 +263,25 @@ async def connect(
 
     Raises:
         BusUnavailable: No server answers there.
+        Forbidden: The server does not take the credentials.
     """
-    settings = connection.BusSettings(
-        url=url or os.environ.get("DSPEX_NATS_URL") or DEFAULT_URL,
+    wanted = connection.BusSettings(
+        url=url or os.environ.get("DSPEX_NATS_URL") or _url_here() or DEFAULT_URL,
         name="dspex-client",
         credentials=credentials,
         connect_timeout=connect_timeout,
     )
     found = prefix or os.environ.get("DSPEX_PREFIX") or DEFAULT_PREFIX
-    client = Client(await connection.connect(settings), Subjects(found, tenant))
+    client = Client(await connection.connect(wanted), Subjects(found, tenant))
     try:
         yield client
     finally:
         await client.close()
+
+
+def _url_here() -> str | None:
+    found = settings.published(Path())
+    return found.url if found and found.alive else None
 
 
 def _read_event(message: Message) -> Event:

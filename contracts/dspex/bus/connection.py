@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,7 +22,12 @@ from nats.aio.client import Client
 
 from dspex.bus import outgoing
 from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
-from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden
+from dspex.contracts.failures import (
+    BadRequest,
+    BusUnavailable,
+    Failure,
+    Forbidden,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PING = b"PING\r\n"
+_SCHEMES = {"nats", "tls", "ws", "wss"}
+_REFUSED = re.compile("authorization|authentication", re.I)
 _DENIED = re.compile(r'permissions violation for publish(?: to)? "([^"]+)"', re.I)
 
 
@@ -61,10 +70,16 @@ class BusSettings(Struct, frozen=True, kw_only=True):
 def safe_url(url: str) -> str:
     """The address without the user and password in it."""
     shown = []
-    for one in url.split(","):
-        parts = urlsplit(one.strip())
+    for one in _addresses(url):
+        parts = urlsplit(one)
         shown.append(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
     return ",".join(shown)
+
+
+def _addresses(url: str) -> list[str]:
+    """The addresses in ``url``; one without a scheme, as ``host:4222``, is NATS's."""
+    found = [one.strip() for one in url.split(",")]
+    return [one if "://" in one else f"nats://{one}" for one in found]
 
 
 class _GuardedClient(Client):
@@ -138,6 +153,8 @@ class NatsBus(Bus):
         self._client: Client = _GuardedClient()
         self._up = asyncio.Event()
         self._down = asyncio.Event()
+        self._connecting = True
+        self._last_error: Exception | None = None
         self._closing = False
         self._when_back: list[Callable[[], None]] = []
 
@@ -146,9 +163,10 @@ class NatsBus(Bus):
 
         Raises:
             BusUnavailable: No server answered in time; the message names the address.
+            Forbidden: The server does not take the credentials.
         """
         options: dict[str, Any] = {
-            "servers": [one.strip() for one in self.settings.url.split(",")],
+            "servers": _servers(self.settings.url),
             "name": self.settings.name,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 0.25,
@@ -163,14 +181,30 @@ class NatsBus(Bus):
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
                 await self._client.connect(**options)
-        except (TimeoutError, OSError, nats.errors.Error) as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, explained
             self._closing = True
-            await self._client.close()
-            raise BusUnavailable(
-                f"No NATS server answers at {safe_url(self.settings.url)}: {error!r}.",
-                hint="Check the address, or start one with `dspex up`.",
-            ) from None
+            with suppress(AssertionError):  # nats-py's, when it did not get anywhere
+                await self._client.close()
+            raise self._explained(error) from None
+        self._connecting = False
         self._up.set()
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """What to raise when connecting ended with ``error``."""
+        given = self.settings.credentials
+        if isinstance(error, Failure) or not isinstance(error, Exception):
+            return error
+        if not isinstance(error, TimeoutError | OSError | nats.errors.Error) and given:
+            return Forbidden(
+                f"The credentials file {given} cannot be read: {error!r}.",
+                hint="It takes an NKey seed (*.nk) or what `nsc` writes (*.creds).",
+            )
+        last = self._last_error or error
+        return BusUnavailable(
+            f"No NATS server answers at {safe_url(self.settings.url)} within "
+            f"{self.settings.connect_timeout:g} s: {str(last) or repr(last)}.",
+            hint="Check the address, or start one with `dspex up`.",
+        )
 
     async def publish(
         self,
@@ -269,6 +303,9 @@ class NatsBus(Bus):
                 return
 
     async def _on_error(self, error: Exception) -> None:
+        if self._connecting:
+            self._on_failed_attempt(error)
+            return
         # Runs inside nats-py's read loop: must neither raise nor wait.
         if denied := _DENIED.search(str(error)):
             subject = denied.group(1)  # in lower case
@@ -279,11 +316,30 @@ class NatsBus(Bus):
                 ),
                 subject,
             )
+        if isinstance(error, OSError) and not self._up.is_set():
+            _log.debug("nats: %s, still trying", error)
+            return  # that the connection is lost has been said
         if isinstance(error, nats.errors.SlowConsumerError):
             self.dropped += 1
             if self.dropped & (self.dropped - 1):
                 return  # log the 1st, 2nd, 4th, 8th, ...
         _log.warning("nats: %s", error, extra={"dropped": self.dropped})
+
+    def _on_failed_attempt(self, error: Exception) -> None:
+        """Keep why an attempt failed; raised from here, it ends all attempts."""
+        if self._last_error is None:
+            _log.debug("nats: %s, trying again", error)
+        self._last_error = error
+        if _REFUSED.search(str(error)):
+            given = self.settings.credentials
+            used = f"credentials in {given}" if given else "given credentials, if any"
+            raise Forbidden(
+                f"The NATS server at {safe_url(self.settings.url)} does not take the "
+                f"{used} ({error}).",
+                hint="Set nats.credentials (DSPEX_NATS_CREDENTIALS) to a credentials "
+                "file or NKey seed that the server knows, or put user:password@ into "
+                "the address.",
+            )
 
     async def _on_disconnected(self) -> None:
         self._up.clear()
@@ -308,9 +364,25 @@ class NatsBus(Bus):
             _log.error("nats connection closed for good")
 
 
+def _servers(url: str) -> list[str]:
+    for one in (found := _addresses(url)):
+        if (scheme := urlsplit(one).scheme) not in _SCHEMES:
+            raise BusUnavailable(
+                f"{safe_url(one)} is no address of a NATS server: {scheme}:// is not "
+                f"one of {', '.join(sorted(_SCHEMES))}.",
+                hint="Write it as nats://host:4222.",
+            )
+    return found
+
+
 def _credentials(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
+    if not Path(path).is_file():
+        raise Forbidden(
+            f"The credentials file {path} is not there.",
+            hint="Correct nats.credentials (DSPEX_NATS_CREDENTIALS), or leave it out.",
+        )
     return {"nkeys_seed" if path.endswith(".nk") else "user_credentials": path}
 
 
@@ -319,6 +391,7 @@ async def connect(settings: BusSettings) -> NatsBus:
 
     Raises:
         BusUnavailable: No server answered in time.
+        Forbidden: The server does not take the credentials.
     """
     bus = NatsBus(settings)
     await bus.connect()

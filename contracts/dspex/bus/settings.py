@@ -1,12 +1,16 @@
-"""Where the configuration comes from: a file, overridden by the environment.
+"""Where the configuration comes from, and where the stack of a folder is.
 
-What is in it, and which key is refused, is ``dspex.contracts.configuration``.
+The configuration is a file, overridden by the environment: what is in it, and which
+key is refused, is ``dspex.contracts.configuration``. A running ``dspex up`` leaves
+its address in its folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from msgspec import Struct
 
 from dspex.contracts import configuration
 from dspex.contracts.configuration import Configuration, ConfigurationError
@@ -16,6 +20,48 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = Path("dspex.toml")
 """Read from the current folder when no other file is named."""
+
+FOLDER = Path(".dspex")
+"""Where ``dspex up`` keeps its files, in the folder it was started in."""
+
+
+class Published(Struct, frozen=True, kw_only=True):
+    """What a ``dspex up`` has left in its folder.
+
+    Attributes:
+        url: Address of its NATS server.
+        alive: Whether it still runs; one that was killed leaves its address behind.
+    """
+
+    url: str
+    alive: bool
+
+
+def url_file(folder: Path) -> Path:
+    """Where ``dspex up`` writes its address, and holds a lock while it runs."""
+    return folder / FOLDER / "url"
+
+
+def published(folder: Path) -> Published | None:
+    """The ``dspex up`` of ``folder``; ``None`` when there is no sign of any."""
+    try:
+        with url_file(folder).open(encoding="utf-8") as file:
+            url = file.read().strip()
+            return Published(url=url, alive=_locked(file)) if url else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # there is none for Windows, and no `dspex up` either
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def locate(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -48,7 +94,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         text = found.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read {found}: {error}.") from None
-    return configuration.parse(text, environ)
+    return configuration.parse(text, environ, str(found))
 
 
 def _existing(path: Path, source: str) -> Path:

@@ -35,14 +35,15 @@ class Nats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         url: Server to use; absent: an embedded one is started by ``dspex up``.
-        listen: Where the embedded server listens; port 0 is a free one.
+        listen: Where the embedded server listens, ``host:port``; port 0 is a free
+            one; absent: ``127.0.0.1:4222``, or a free port when that one is taken.
         store: Folder of its JetStream data.
         credentials: File with an NKey seed or a credentials file, for ``url``.
         grace: Seconds without a server after which a program gives up.
     """
 
     url: str | None = None
-    listen: str = "127.0.0.1:0"
+    listen: str | None = None
     store: str = ".dspex/nats"
     credentials: str | None = None
     grace: Annotated[float, Meta(gt=0)] = 30.0
@@ -122,61 +123,124 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return Subjects(self.prefix)
 
 
-def parse(text: str, environ: Mapping[str, str]) -> Configuration:
+def parse(
+    text: str, environ: Mapping[str, str], source: str = "dspex.toml"
+) -> Configuration:
     """Read the text of a ``dspex.toml``, overridden by environment variables.
 
+    Args:
+        text: Of the file; empty for the defaults.
+        environ: Where the variables are.
+        source: What errors call the file.
+
     Raises:
-        ConfigurationError: Not TOML, an unknown key, or a value of the wrong type.
+        ConfigurationError: Not TOML, an unknown key, or a value of the wrong type;
+            the message names the file, or the variable that said it.
     """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"dspex.toml is not TOML: {error}.") from None
-    _override(values, environ)
+        raise ConfigurationError(f"{source} is not TOML: {error}.") from None
+    origins = _Origins(source)
+    _override(values, environ, origins)
     try:
         found: Configuration = encoding.read(values, Configuration)
     except BadRequest as error:
-        where = f" (key {error.field!r})" if error.field else ""
-        raise ConfigurationError(f"dspex.toml{where}: {error.message}") from None
-    _check(found)
+        member = _member_at_fault(values)
+        path = (error.field or "").replace("[...]", member)
+        message = error.message.replace("[...]", member)
+        raise ConfigurationError(f"{origins.of(path)}: {message}") from None
+    _check(found, origins)
     return found
 
 
-def _check(found: Configuration) -> None:
-    try:
-        token(found.prefix, "prefix")
-        for name in found.pools:
-            token(name, f"pools.{name}")
-    except BadRequest as error:
-        raise ConfigurationError(error.message) from None
+class _Origins:
+    """Which variable said what; the file said the rest."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._variables: dict[str, str] = {}
+
+    def note(self, path: str, variable: str) -> None:
+        """``variable`` is why there is something at ``path``."""
+        self._variables[path] = variable
+
+    def of(self, path: str) -> str:
+        """What is at fault for ``path``; what lacks a key was begun by a variable."""
+        return self._variables.get(path) or next(
+            (
+                variable
+                for known, variable in self._variables.items()
+                if known.startswith(f"{path}.")
+            ),
+            self.file,
+        )
+
+
+def _member_at_fault(values: dict[str, Any]) -> str:
+    """Which pool or language model cannot be read: msgspec does not say its name."""
+    for section in ("lms", "pools"):
+        members = values.get(section)
+        for name, member in members.items() if isinstance(members, dict) else ():
+            try:
+                encoding.read(member, _SECTIONS[section.upper()])
+            except BadRequest:
+                return f".{name}"
+    return "[...]"
+
+
+def _check(found: Configuration, origins: _Origins) -> None:
+    _check_name(found.prefix, "prefix", origins)
     for name, pool in found.pools.items():
+        _check_name(name, f"pools.{name}", origins)
         if found.lms and pool.lm not in found.lms:
             raise ConfigurationError(
-                f"pools.{name}.lm is {pool.lm!r}, which no [lms.{pool.lm}] section "
-                f"describes. Described: {', '.join(sorted(found.lms))}."
+                f"{origins.of(f'pools.{name}.lm')}: pools.{name}.lm is {pool.lm!r}, "
+                f"which no [lms.{pool.lm}] section describes. "
+                f"Described: {', '.join(sorted(found.lms))}."
             )
 
 
-def _override(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _check_name(text: str, path: str, origins: _Origins) -> None:
+    try:
+        token(text, path)
+    except BadRequest as error:
+        raise ConfigurationError(f"{origins.of(path)}: {error.message}") from None
+
+
+def _override(
+    values: dict[str, Any], environ: Mapping[str, str], origins: _Origins
+) -> None:
     if prefix := environ.get("DSPEX_PREFIX"):
         values["prefix"] = prefix
+        origins.note("prefix", "DSPEX_PREFIX")
     if model := environ.get("DSPEX_LM"):
-        _table(_table(values, "lms"), "default")["model"] = model
+        lms = _table(values, "lms", origins)
+        _table(lms, "default", origins)["model"] = model
+        origins.note("lms.default.model", "DSPEX_LM")
     for name, text in environ.items():
         _, _, section = name.partition("DSPEX_")
         section, _, key = section.partition("_")
         if name.startswith("DSPEX_") and section in _SECTIONS and key and text:
-            _override_one(_table(values, section.lower()), section, key.lower(), text)
+            table = _table(values, section.lower(), origins)
+            path = _override_one(table, section, key.lower(), text, origins)
+            origins.note(path, name)
 
 
-def _override_one(table: dict[str, Any], section: str, key: str, text: str) -> None:
+def _override_one(
+    table: dict[str, Any], section: str, key: str, text: str, origins: _Origins
+) -> str:
+    """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
+    path = [section.lower(), key]
     if section != "NATS":
         member, key = _split(key, kinds)
-        table = _table(table, member)
+        table = _table(table, member, origins)
+        path = [section.lower(), member, key]
     # A key of digits or a model called "true" is text all the same.
     is_text = "str" in str(kinds.get(key, ""))
     table[key] = text if is_text else _literal(text)
+    return ".".join(path)
 
 
 def _split(key: str, known: Iterable[str]) -> tuple[str, str]:
@@ -188,11 +252,11 @@ def _split(key: str, known: Iterable[str]) -> tuple[str, str]:
     return member, rest
 
 
-def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+def _table(values: dict[str, Any], name: str, origins: _Origins) -> dict[str, Any]:
     found: Any = values.setdefault(name, {})
     if not isinstance(found, dict):
         raise ConfigurationError(
-            f"dspex.toml: {name!r} is a value and must be a section: [{name}]."
+            f"{origins.file}: {name!r} is a value and must be a section: [{name}]."
         )
     return found
 

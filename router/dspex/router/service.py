@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -222,6 +223,7 @@ def _info(subjects: Subjects) -> ServiceInfo:
         metadata={
             "protocol": subjects.call("").removesuffix(".call."),
             "operations": ",".join(sorted(catalog.OPERATIONS)),
+            "pid": str(os.getpid()),
         },
         id=uuid4().hex,
     )

@@ -39,6 +39,39 @@ def test_unknown_words_are_refused(
     assert words[-1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["call", "predict", "foo"], ["call", "predict", "--json", "foo"]],
+)
+def test_values_have_names(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word that is no name=value is named as that."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert "'foo' is not name=value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "soon"])
+def test_timeout_is_a_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A timeout that cannot be waited for is a usage error."""
+    with pytest.raises(SystemExit) as ended:
+        parse(["call", "predict", "--timeout", seconds])
+
+    assert ended.value.code == 2
+    assert "more than 0" in capsys.readouterr().err
+
+
+def test_missing_signature(capsys: pytest.CaptureFixture[str]) -> None:
+    """A call without a signature says which option is missing, before it connects."""
+    status = main(["call", "predict", "a=1"])
+
+    assert status == 1
+    assert "--signature is missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["up", "demo", "call", "doctor"])
 def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command explains itself."""

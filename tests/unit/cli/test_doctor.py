@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex.bus.settings import Published
 from dspex.cli import doctor
 from dspex.cli.__main__ import main
 from dspex.contracts import configuration
@@ -57,6 +58,7 @@ def test_bad_configuration_fails(tmp_path: Path) -> None:
 
     assert check.status == "fail"
     assert "urll" in check.found
+    assert "docs/configuration.md" in check.advice
     assert used.pools
 
 
@@ -68,7 +70,42 @@ def test_taken_port_fails() -> None:
         check = doctor.check_listen(found)
 
     assert check.status == "fail"
+    free = configuration.parse('[nats]\nlisten = "127.0.0.1:0"', {})
+    assert doctor.check_listen(free).status == "ok"
     assert doctor.check_listen(configuration.parse("", {})).status == "ok"
+
+
+def test_port_of_the_running_stack_is_not_taken() -> None:
+    """The port that the stack of this folder has is no reason to fail."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = configuration.parse(f'[nats]\nlisten = "{listen}"', {})
+        stack = Published(url=f"nats://{listen}", alive=True)
+        check = doctor.check_listen(found, stack)
+
+    assert check.status == "ok"
+
+
+def test_stack_of_the_folder() -> None:
+    """A stack that runs here is shown with its address; one that was killed, too."""
+    runs = doctor.check_stack(Published(url="nats://h:1", alive=True))
+    killed = doctor.check_stack(Published(url="nats://h:1", alive=False))
+
+    assert (runs.status, killed.status) == ("ok", "warn")
+    assert "nats://h:1" in runs.found
+    assert "was killed" in killed.found
+    assert doctor.check_stack(None).status == "ok"
+
+
+def test_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    """A folder where `up` could not write fails, and looking leaves nothing there."""
+    before = doctor.check_folder(tmp_path)
+    left = list(tmp_path.iterdir())
+    (tmp_path / ".dspex").write_text("")
+
+    assert before.status == "ok"
+    assert left == []
+    assert doctor.check_folder(tmp_path).status == "fail"
 
 
 def test_port_does_not_matter_with_a_url() -> None:

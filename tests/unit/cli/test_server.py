@@ -24,7 +24,8 @@ def _check(path: Path) -> str:
 
 def test_free_port_and_store() -> None:
     """Port 0 becomes the server's own way to ask for a free one."""
-    wanted = server.settings(Nats(store="data"), Path("/srv"))
+    nats = Nats(store="data", listen="127.0.0.1:0")
+    wanted = server.settings(nats, Path("/srv"))
 
     text = server.render(wanted)
 
@@ -42,6 +43,29 @@ def test_given_port_is_kept() -> None:
 def test_absolute_store_stays() -> None:
     """An absolute store is not moved into the home folder."""
     assert server.settings(Nats(store="/data"), Path("/srv")).store == Path("/data")
+
+
+def test_port_of_nats_unless_it_is_taken() -> None:
+    """Unless told, it is 4222, and a free one once that turns out to be taken."""
+    wanted = server.settings(Nats(), Path())
+
+    other = server.second_choice(wanted, "bind: address already in use")
+
+    assert (wanted.host, wanted.port) == ("127.0.0.1", 4222)
+    assert other is not None
+    assert other.port == 0
+    assert server.second_choice(other, "bind: address already in use") is None
+    assert server.second_choice(wanted, "no space left on device") is None
+
+
+def test_explicit_port_has_no_second_choice() -> None:
+    """Who names a port gets that one, or an error that says what to set."""
+    wanted = server.settings(Nats(listen="127.0.0.1:4222"), Path())
+    error = "bind: address already in use"
+
+    assert server.second_choice(wanted, error) is None
+    assert "DSPEX_NATS_LISTEN" in server.advice(wanted, error)
+    assert server.advice(wanted, "no space left on device") == ""
 
 
 @pytest.mark.parametrize("listen", ["4222", "host:", "host:nats", "host:70000"])

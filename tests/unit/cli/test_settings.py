@@ -49,6 +49,15 @@ def test_defaults_without_a_file(
     assert settings.load(None, {}).pools["light"].processes == 2
 
 
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    """What cannot be used is told with the name of the file that says it."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[nats]\nlissen = 'x'")
+
+    with pytest.raises(ConfigurationError, match=r"mine\.toml: .*nats\.lissen"):
+        settings.load(path, {})
+
+
 @pytest.mark.parametrize("how", ["argument", "environment"])
 def test_missing_file_is_refused(tmp_path: Path, how: str) -> None:
     """A file that is named must exist; the message says who named it."""

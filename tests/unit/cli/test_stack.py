@@ -1,12 +1,15 @@
 """A stack whose parts do not do what they should."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dspex.cli.embedded import EmbeddedServer
 from dspex.cli.lm import Choice
 from dspex.cli.plan import Plan
+from dspex.cli.server import Server
 from dspex.cli.stack import Settings, Stack, StackFailed
 from dspex.contracts import configuration
 from dspex.contracts.configuration import Lm
@@ -19,17 +22,19 @@ def _stack(
     script: str,
     environ: dict[str, str] | None = None,
     ready_s: float = 30,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Stack:
     """A stack whose programs are a shell script."""
     python = folder / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    found = configuration.parse("", environ or {})
+    free = {"DSPEX_NATS_LISTEN": "127.0.0.1:0"}
+    found = configuration.parse("", free | (environ or {}))
     lm = found.lms.get("default", Lm(model="openai/x"))
     choice = Choice(lm=lm, why="a test")
     plan = Plan(configuration=found, choice=choice, python=str(python))
     settings = Settings(home=folder, logs=folder / "logs", ready_s=ready_s, grace_s=0.5)
-    return Stack(plan, settings, lambda line: None)
+    return Stack(plan, settings, say)
 
 
 async def test_program_that_ends_fails_the_start(tmp_path: Path) -> None:
@@ -55,13 +60,16 @@ async def test_program_that_never_answers_fails_the_start(tmp_path: Path) -> Non
 
 
 async def test_model_that_cannot_start_fails_the_start(tmp_path: Path) -> None:
-    """Nothing takes the place of a built-in model that cannot start."""
+    """Nothing takes its place, and its words are told once, as they come."""
     script = 'case "$*" in *model*) echo no weights; exit 2;; *) read _;; esac'
-    stack = _stack(tmp_path, script, {"DSPEX_LM": "builtin"})
+    said: list[str] = []
+    stack = _stack(tmp_path, script, {"DSPEX_LM": "builtin"}, say=said.append)
 
-    with pytest.raises(StackFailed, match=r"model ended with status 2.*\nno weights"):
+    with pytest.raises(StackFailed, match=r"model ended with status 2") as failed:
         await stack.__aenter__()
 
+    assert "\n".join([*said, str(failed.value)]).count("no weights") == 1
+    assert "model.log" in str(failed.value)
     assert stack.processes() == {}
 
 
@@ -73,7 +81,38 @@ async def test_taken_port_is_explained(tmp_path: Path) -> None:
     stack = _stack(tmp_path, "read _", environ)
 
     async with server:
-        with pytest.raises(StackFailed, match=rf"port {port}\. Set nats\.listen"):
+        with pytest.raises(StackFailed, match=rf"port {port}\. Set nats\.") as failed:
             await stack.__aenter__()
+    assert "[INF]" not in str(failed.value)
 
     assert stack.processes() == {}
+
+
+async def test_taken_port_of_nats_has_a_second_choice(tmp_path: Path) -> None:
+    """Where any port will do, a taken one is left alone and it is said."""
+    other = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    wanted = Server(host="127.0.0.1", port=port, store=tmp_path, or_free=True)
+    embedded = EmbeddedServer(wanted, tmp_path / "logs")
+
+    async with other:
+        try:
+            await embedded.start()
+            first = embedded.url
+            await embedded.child.stop(5)
+            await embedded.start()
+        finally:
+            await embedded.stop()
+
+    assert embedded.moved == f"127.0.0.1:{port} is taken"
+    assert first.rpartition(":")[2] not in {str(port), "0", "-1"}
+    assert embedded.url == first
+
+
+async def test_file_in_the_way_fails_the_start(tmp_path: Path) -> None:
+    """What cannot be written is named, with what to do."""
+    (tmp_path / "logs").write_text("")
+    stack = _stack(tmp_path, "read _")
+
+    with pytest.raises(StackFailed, match="logs cannot be used"):
+        await stack.__aenter__()

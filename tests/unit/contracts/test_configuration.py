@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support import write_configuration
 
 from dspex.contracts import configuration
 from dspex.contracts.configuration import (
@@ -61,8 +62,8 @@ def test_no_file() -> None:
     ("text", "key", "nearest"),
     [
         ("[nats]\nlissen = 'x'", "nats.lissen", "listen"),
-        ("[lms.a]\nmodle = 'x'", "lms[...].modle", "model"),
-        ("[pools.a]\nproceses = 1", "pools[...].proceses", "processes"),
+        ("[lms.a]\nmodle = 'x'", "lms.a.modle", "model"),
+        ("[pools.a]\nproceses = 1", "pools.a.proceses", "processes"),
         ("[pool.a]\nprocesses = 1", "pool", "pools"),
     ],
 )
@@ -151,15 +152,44 @@ def test_other_variables(name: str) -> None:
     ("name", "key", "nearest"),
     [
         ("DSPEX_NATS_LISSEN", "nats.lissen", "listen"),
-        ("DSPEX_POOLS_LIGHT_PROCESES", "pools[...].proceses", "processes"),
+        ("DSPEX_POOLS_LIGHT_PROCESES", "pools.light.proceses", "processes"),
     ],
 )
 def test_unknown_variables(name: str, key: str, nearest: str) -> None:
     """A variable of a section that names no key is refused like a key."""
-    message = refused("", {name: "1"})
+    message = refused("prefix = 'a'", {name: "1"})
 
+    assert message.startswith(f"{name}: ")
     assert key in message
     assert f"Did you mean {nearest!r}?" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "source"),
+    [
+        ("[pools.a]\nqueue = -1", {}, "dspex.toml: "),
+        ("", {"DSPEX_POOLS_A_QUEUE": "-1"}, "DSPEX_POOLS_A_QUEUE: "),
+        ("", {"DSPEX_LMS_A_API_BASE": "x"}, "DSPEX_LMS_A_API_BASE: "),
+        ("", {"DSPEX_PREFIX": "a.b"}, "DSPEX_PREFIX: "),
+        (
+            "[lms.a]\nmodel = 'x'\n[pools.light]\nlm = 'a'",
+            {"DSPEX_POOLS_LIGHT_LM": "b"},
+            "DSPEX_POOLS_LIGHT_LM: ",
+        ),
+        ("[pools.a]\nqueue = -1\n[pools.b]", {"DSPEX_LM": "m"}, "dspex.toml: "),
+    ],
+)
+def test_errors_name_their_source(
+    text: str, environ: dict[str, str], source: str
+) -> None:
+    """What a variable says wrong is not blamed on the file, nor the reverse."""
+    assert refused(text, environ).startswith(source)
+
+
+def test_every_key_is_documented() -> None:
+    """docs/configuration.md is what the structs and their docstrings say."""
+    assert write_configuration.FILE.read_text() == write_configuration.text()
+    assert write_configuration.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize(

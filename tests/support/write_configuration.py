@@ -1,0 +1,118 @@
+"""``python -m tests.support.write_configuration [--check]``: docs/configuration.md.
+
+Written from the structs of ``dspex.contracts.configuration`` and their docstrings;
+with ``--check`` it only says whether the file is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dspex.contracts import configuration
+from dspex.contracts.schemas import attributes
+
+FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
+HOW = "python -m tests.support.write_configuration"
+
+_HEAD = """\
+# Configuration
+
+Every key of `dspex.toml`, generated from the code by `make schemas`.
+
+Every program reads one file: what `--config` or else `DSPEX_CONFIG` names, or else
+`dspex.toml` in the current folder; without any, the defaults hold.
+A variable overrides a key and needs no file, as in `DSPEX_POOLS_LIGHT_PROCESSES=4`.
+`DSPEX_LM` is short for `DSPEX_LMS_DEFAULT_MODEL`.
+An unknown key or variable of a section is refused, with the nearest valid one named.
+"""
+
+_SECTIONS = (
+    ("Top level", "", "DSPEX_PREFIX", configuration.Configuration),
+    ("`[nats]`", "The NATS server.", "DSPEX_NATS_<KEY>", configuration.Nats),
+    (
+        "`[lms.<name>]`",
+        'A language model and how to reach it; a request picks it with `"lm"`. '
+        "Without any, `dspex up` looks for one and says which it found.",
+        "DSPEX_LMS_<NAME>_<KEY>",
+        configuration.Lm,
+    ),
+    (
+        "`[pools.<name>]`",
+        "Worker processes that are alike. Without any, there is one pool, `light`, "
+        "with two processes.",
+        "DSPEX_POOLS_<NAME>_<KEY>",
+        configuration.Pool,
+    ),
+)
+
+
+def text() -> str:
+    """What the file must hold."""
+    return "\n".join([_HEAD, *(_section(*one) for one in _SECTIONS)])
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with ``--check`` compare; returns the exit status."""
+    if "--check" not in arguments:
+        FILE.write_text(text(), encoding="utf-8")
+        return 0
+    if FILE.read_text(encoding="utf-8") == text():
+        return 0
+    print(f"{FILE.name} is out of date. Run: {HOW}", file=sys.stderr)
+    return 1
+
+
+def _section(title: str, said: str, variable: str, struct: type[Any]) -> str:
+    meanings = attributes(struct)
+    rows = [
+        f"| `{field.encode_name}` | {_type(field.type)} | {_default(field)} "
+        f"| {_cell(meanings[field.name])} |"
+        for field in msgspec.structs.fields(struct)
+        if not _is_section(field.type)
+    ]
+    lines = [f"## {title}", "", *([said, ""] if said else [])]
+    lines += [f"Variable: `{variable}`.", ""]
+    lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows]
+    return "\n".join([*lines, ""])
+
+
+def _is_section(annotation: Any) -> bool:
+    names = str(annotation)
+    return any(struct.__name__ in names for _, _, _, struct in _SECTIONS)
+
+
+def _type(annotation: Any) -> str:
+    schema = msgspec.json.schema(annotation)
+    options = [one for one in schema.get("anyOf", [schema]) if one["type"] != "null"]
+    return " or ".join(_bounded(one) for one in options)
+
+
+def _bounded(schema: dict[str, Any]) -> str:
+    name = {"string": "text", "boolean": "true or false"}.get(
+        schema["type"], schema["type"]
+    )
+    if "minimum" in schema:
+        return f"{name}, at least {schema['minimum']}"
+    if "exclusiveMinimum" in schema:
+        return f"{name}, more than {schema['exclusiveMinimum']}"
+    return str(name)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    if field.default is None:
+        return "absent"
+    return f"`{msgspec.json.encode(field.default).decode()}`"
+
+
+def _cell(meaning: str) -> str:
+    return meaning.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
