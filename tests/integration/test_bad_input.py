@@ -98,7 +98,7 @@ CASES = {
         operation="chain_of_thought", body=_signature("q -> reasoning, a"),
     ),
     "demo with an unknown field": Bad(
-        "invalid_inputs", "demos[0]", "'qq'",
+        "invalid_inputs", "demos[0].qq", "'q'",
         body=_signature("q -> a") | {"demos": [{"qq": "x"}]},
     ),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -130,3 +131,39 @@ async def test_a_body_as_large_as_it_may_be(asker: Asker, model: ScriptedModel) 
     found = await asker.ask("predict", body)
 
     assert found.code == "done"
+
+
+HEAVY: dict[str, dict[str, Any]] = {
+    "a pattern made to backtrack": {
+        "signature": {
+            "fields": [
+                {
+                    "name": "q",
+                    "kind": "input",
+                    "constraints": {"pattern": "(a*)*(a|b)*c(a|b){12}$"},
+                },
+                {"name": "a", "kind": "output"},
+            ]
+        },
+        "inputs": {"q": "ab" * 100_000},
+    },
+    "a large value of another type": {
+        "signature": "q: list[dict[str,int|str|None]] -> a",
+        "inputs": {"q": [{"x": 1.5}] * 85_000},
+    },
+    "a value nested without end": {
+        "signature": "q: dict -> a",
+        "inputs": {"q": json.loads('{"x":' * 900 + "1" + "}" * 900)},
+    },
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+async def test_heavy_checks(asker: Asker, model: ScriptedModel, name: str) -> None:
+    """A request made to keep the router busy is refused; nobody is lost for it."""
+    others = [asyncio.ensure_future(asker.ask("predict", question())) for _ in range(4)]
+
+    heavy = await asyncio.gather(*(asker.ask("predict", HEAVY[name]) for _ in range(4)))
+
+    assert {answer.code for answer in heavy} == {"invalid_inputs"}
+    assert {(await other).code for other in others} == {"done"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from dspex.bus.core import Bus
 
 VERSION = version("dspex")
+
+GC_THRESHOLD = (50_000, 20, 100)
+"""Objects made before the youngest are collected, and how often the older ones are."""
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
@@ -82,6 +86,9 @@ def run(main: Main, arguments: argparse.Namespace, name: str) -> int:
     environ = dict(os.environ)
     logs.configure(arguments.log_level)
     tracing.configure(name, environ)
+    # Decoding a large body makes many objects at once: by default they would be
+    # looked through a hundred times while they are made.
+    gc.set_threshold(*GC_THRESHOLD)
     try:
         configuration = settings.load(arguments.config, environ)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

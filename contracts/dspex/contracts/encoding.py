@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts.failures import BadRequest, nearest
+from dspex.contracts.failures import BadRequest
+from dspex.contracts.misfits import misfit
+from dspex.contracts.walking import path_of, unsayable
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -21,11 +23,9 @@ CONTENT_TYPES = (JSON, MSGPACK)
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`")
 _TAG = b"$t"
 # Python refuses to convert more digits than this, against slow attacks.
 _DIGITS = re.compile(r"-?[0-9]{1,4300}")
-_AT = re.compile(r" - at `\$\.?(.*)`$")
 
 
 def content_type(header: str | None) -> str:
@@ -57,20 +57,31 @@ def _decoder(
     return msgspec.json.Decoder(wanted)
 
 
+@cache
+def _holds_raw(wanted: Any) -> bool:
+    # What stays bytes cannot be taken out of a value that is decoded already.
+    return "RawType" in repr(msgspec.inspect.type_info(wanted))
+
+
 def decode(data: bytes, wanted: Any, media: str = JSON) -> Any:
     """Read ``data`` as a value of type ``wanted``.
 
     Raises:
-        BadRequest: The bytes are not of that encoding or not of that shape; the
-            failure's ``field`` is the path of the part at fault.
+        BadRequest: The bytes are not of that encoding or not of that shape, or hold
+            what JSON could not; the failure's ``field`` is the path of the part at
+            fault.
     """
     try:
-        if media == MSGPACK and _TAG in data:
-            plain = _untag_integers(_decoder(media, Any).decode(data))
-            return msgspec.convert(plain, wanted)
+        if media == MSGPACK:
+            plain = _decoder(media, Any).decode(data)
+            _refuse_unsayable(plain)
+            if _TAG in data:
+                plain = _untag_integers(plain)
+            if not _holds_raw(wanted):
+                return read(plain, wanted)
         return _decoder(media, wanted).decode(data)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error), wanted) from None
+        raise misfit(str(error), wanted, msgspec.Raw(data), media) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             f"The body is not {media}: {error}.",
@@ -87,7 +98,7 @@ def read(value: Any, wanted: Any) -> Any:
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error), wanted) from None
+        raise misfit(str(error), wanted, value) from None
 
 
 def encode(value: Any, media: str = JSON) -> bytes:
@@ -110,6 +121,20 @@ def encode(value: Any, media: str = JSON) -> bytes:
         ) from None
 
 
+def _refuse_unsayable(plain: Any) -> None:
+    # Every request must be readable in JSON too: that is what streams and logs hold.
+    found = unsayable(plain)
+    if found is not None:
+        path = path_of(found[0])[:200]
+        where = f" at {path!r}" if path else ""
+        raise BadRequest(
+            f"The body holds {found[1]}{where}, which has no form in JSON.",
+            field=path or None,
+            hint="Send texts, finite numbers, booleans, null, arrays and objects with "
+            "texts for keys; bytes and big integers as their tagged objects.",
+        )
+
+
 def _tag_integers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tag_integers(item) for key, item in value.items()}
@@ -128,59 +153,3 @@ def _untag_integers(value: Any) -> Any:
     if value.get("$t") == "int" and _DIGITS.fullmatch(str(value.get("digits"))):
         return int(value["digits"])
     return {key: _untag_integers(item) for key, item in value.items()}
-
-
-def _misfit(text: str, wanted: Any) -> BadRequest:
-    at = _AT.search(text)
-    path = at.group(1) if at else ""
-    unknown = _UNKNOWN_FIELD.search(text)
-    if unknown is None:
-        message = text[: at.start()] if at else text
-        where = f" at {path!r}" if path else ""
-        return BadRequest(
-            f"The value does not fit{where}: {message}.",
-            field=path or None,
-            hint="Compare with the JSON Schema of the operation.",
-        )
-    name = unknown.group(1)
-    full = f"{path}.{name}" if path else name
-    # msgspec writes "[...]" for any key of a dict.
-    steps = path.replace("[...]", "[]").split(".") if path else []
-    fields = _fields(wanted, steps)
-    return BadRequest(
-        f"Unknown field {full[:80]!r}. {nearest(name, fields)}",
-        field=full[:200],
-        hint="Leave it out or use one of the allowed names.",
-    )
-
-
-def _fields(wanted: Any, path: list[str]) -> list[str]:
-    """Names that are allowed where an unknown field was met."""
-    for name in path:
-        wanted = _member(wanted, name.partition("[")[0])
-    try:
-        return [one.encode_name for one in msgspec.structs.fields(wanted)]
-    except TypeError:
-        return []
-
-
-def _member(wanted: Any, name: str) -> Any:
-    try:
-        found = next(
-            one.type for one in msgspec.structs.fields(wanted) if one.name == name
-        )
-    except (TypeError, StopIteration):
-        return None
-    return next(
-        (
-            one
-            for one in _alternatives(found)
-            if isinstance(one, type) and issubclass(one, msgspec.Struct)
-        ),
-        found,
-    )
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    inner = getattr(annotation, "__args__", ())
-    return [annotation, *inner]

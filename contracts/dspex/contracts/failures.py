@@ -314,6 +314,9 @@ BY_CODE: dict[str, type[Failure]] = {leaf.code: leaf for leaf in _leaves(Failure
 """Every leaf of the tree, by its code."""
 
 
+_LONGEST_NAME = 100
+
+
 def internal() -> Internal:
     """What a caller is told of a defect: that there is one, and nothing else."""
     return Internal(
@@ -330,6 +333,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
         nothing comes near, only the second sentence.
     """
     names = sorted(allowed)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    # Comparing a very long name takes long, and it is near to nothing.
+    close = get_close_matches(name[:_LONGEST_NAME], names, n=1, cutoff=0.6)
     guess = f"Did you mean {close[0]!r}? " if close else ""
     return f"{guess}Allowed: {', '.join(names)}."

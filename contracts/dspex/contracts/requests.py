@@ -129,7 +129,7 @@ class ValidatedSignature(Struct, frozen=True, kw_only=True):
     Attributes:
         valid: Whether there are no faults.
         values: The values, defaults filled in and, in lax mode, converted.
-        errors: Every fault.
+        errors: The faults, the first twenty of them.
     """
 
     valid: bool

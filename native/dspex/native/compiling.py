@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from dspex.contracts.failures import InvalidSignature
+from dspex.native.accepting import acceptor
 from dspex.native.parsing import from_spec, parse
 
 if TYPE_CHECKING:
     from dspex.contracts.signatures import Field, Signature, SignatureSpec
+    from dspex.native.accepting import Acceptor
     from dspex.native.types import TypeExpr
 
 ENTRY_LIMIT = 1024
@@ -41,6 +43,7 @@ class Compiled(NamedTuple):
         signature: The signature as it is answered.
         inputs: Its inputs, in order.
         outputs: Its outputs, in order.
+        acceptors: By the name of a field, what says whether values are of its type.
         digest: SHA-256 of its meaning, in hexadecimal: equal for two signatures
             exactly if they have the same instructions and fields.
     """
@@ -48,6 +51,7 @@ class Compiled(NamedTuple):
     signature: Signature
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
+    acceptors: dict[str, Acceptor]
     digest: str
 
 
@@ -135,6 +139,7 @@ def _compile(source: str | SignatureSpec, instructions: str | None) -> Compiled:
         signature=parsed.signature,
         inputs=tuple(slot for slot in slots if slot.field.kind == "input"),
         outputs=tuple(slot for slot in slots if slot.field.kind == "output"),
+        acceptors={slot.field.name: acceptor(slot.type) for slot in slots},
         digest=hashlib.sha256(encoded).hexdigest(),
     )
 

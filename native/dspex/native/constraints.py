@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.failures import InvalidSignature
-from dspex.native.patterns import PatternError, TooLong, pattern
+from dspex.native.matching import TooLong
+from dspex.native.patterns import PatternError, pattern
 from dspex.native.scalars import tagged_bytes
 from dspex.native.types import (
     NONE,
@@ -19,11 +20,13 @@ from dspex.native.types import (
     TypeExpr,
     UnionType,
 )
+from dspex.native.work import MATCH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dspex.contracts.signatures import Constraints
+    from dspex.native.work import Work
 
 BOUNDS = {
     "ge": "at least",
@@ -87,6 +90,12 @@ def verify(field: str, expr: TypeExpr, constraints: Constraints | None) -> None:
     _verify_order(field, values)
 
 
+def pattern_size(constraints: Constraints | None) -> int:
+    """Return how many steps the pattern of sound constraints comes to."""
+    text = constraints.pattern if constraints else None
+    return 0 if text is None else pattern(text).size
+
+
 def constrained_schema(
     expr: TypeExpr, constraints: Constraints | None
 ) -> dict[str, Any]:
@@ -108,12 +117,15 @@ def constrained_schema(
     return schema
 
 
-def broken(value: Any, constraints: Constraints | None) -> Iterator[str]:
+def broken(
+    value: Any, constraints: Constraints | None, matching: Work | None = None
+) -> Iterator[str]:
     """Yield what a value of the right type should be and is not.
 
     Args:
         value: The value in its JSON form; ``None`` satisfies every constraint.
         constraints: What it must satisfy.
+        matching: What may be done to match patterns; by default what one check may.
     """
     if value is None or constraints is None:
         return
@@ -121,7 +133,7 @@ def broken(value: Any, constraints: Constraints | None) -> Iterator[str]:
         if name in _LENGTH:
             yield from _broken_length(name, _length(value), limit)
         elif name == "pattern":
-            yield from _broken_pattern(value, limit)
+            yield from _broken_pattern(value, limit, matching)
         elif not _number_fits(name, value, limit):
             words = BOUNDS.get(name, "a multiple of")
             yield f"{words} {limit}"
@@ -208,11 +220,14 @@ def _broken_length(name: str, length: int, limit: int) -> Iterator[str]:
         yield f"at most {limit} long, not {length}"
 
 
-def _broken_pattern(value: str, text: str) -> Iterator[str]:
+def _broken_pattern(value: str, text: str, matching: Work | None) -> Iterator[str]:
     try:
-        found = pattern(text).search(value)
+        found = pattern(text).search(value, matching)
     except TooLong as error:
-        yield f"short enough to be matched against {text!r}, not {error}"
+        yield (
+            f"short enough to be matched against {text!r} within {MATCH_LIMIT} steps "
+            f"for all patterns of a request together, not {error}"
+        )
     else:
         if not found:
             yield f"a string that matches {text!r}"

@@ -68,12 +68,17 @@ ALLOWED = sorted(
 )
 """Every name a type may use; those of ``typing`` also as ``typing.List``."""
 
+_COMMON = ("str", "int", "float", "bool", "list", "dict", "Literal", "datetime")
+
 _HINTS = {
     "Annotated": "Give constraints in the structured form of the signature.",
     "complex": "It has no JSON form; use tuple[float, float].",
     "bytearray": "Use bytes.",
     "object": "Use Any.",
     "string": "Use str.",
+    "text": "Use str.",
+    "number": "Use float, or int for whole numbers.",
+    "array": "Use list, such as list[str].",
     "Path": "Use str.",
     "pathlib.Path": "Use str.",
     "Sequence": "Use list.",
@@ -376,8 +381,14 @@ def _refuse_name(cursor: Cursor, name: str) -> NoReturn:
             f"{shown} is not supported yet in a string signature.",
             "DSPy's own types are not taken over the bus so far; use str or dict.",
         )
-    hint = _HINTS.get(name, "Nothing is imported to find a type.")
-    cursor.fail(f"unknown type {shown!r}. {nearest(shown, ALLOWED)}", hint)
+    hint = _HINTS.get(name) or _HINTS.get(name.lower())
+    # The one that was meant comes first: among all of them it would be overlooked.
+    meant = nearest(shown, ALLOWED).partition("Allowed:")[0]
+    cursor.fail(
+        f"unknown type {shown!r}. {meant}Allowed: {', '.join(_COMMON)} "
+        f"… and {len(ALLOWED) - len(_COMMON)} more.",
+        hint or f"Nothing is imported to find a type. Types: {', '.join(ALLOWED)}.",
+    )
 
 
 def _example(name: str) -> str:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import Field, FieldSpec, Kind, Signature, SignatureSpec
 from dspex.native.checking import checked_default
-from dspex.native.constraints import constrained_schema, verify
+from dspex.native.constraints import constrained_schema, pattern_size, verify
 from dspex.native.expressions import parse_type
 from dspex.native.tokens import TEXT_LIMIT, Cursor, bounded, shortened, tokenize
 from dspex.native.types import Scalar, TypeExpr, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from dspex.native.tokens import Token
 
@@ -33,6 +33,8 @@ NAME_LIMIT = 128
 """The longest name of a field, in characters."""
 DESCRIPTION_LIMIT = 16 * 1024
 """The longest description of a field, in characters."""
+PATTERNS_LIMIT = 10_000
+"""The most steps that the patterns of a signature may come to, together."""
 
 RESERVED = frozenset(
     # Attributes of every DSPy signature: a field would break or hide them.
@@ -218,7 +220,7 @@ def _assemble(declared: list[_Declared], instructions: str | None) -> Parsed:
     _verify_unique([field for field, _ in declared])
     ordered = sorted(declared, key=lambda pair: pair[0].kind)
     _verify_sides([field for field, _ in ordered])
-    fields = [_field(field, expr) for field, expr in ordered]
+    fields = list(_fields(ordered))
     text = _instructions(fields, instructions)
     types = tuple(expr for _, expr in ordered)
     return Parsed(Signature(instructions=text, fields=fields), types)
@@ -258,6 +260,19 @@ def _verify_sides(fields: list[FieldSpec]) -> None:
             hint="Name at least one field before the '->', such as 'topic -> poem'; "
             "what never changes belongs into the instructions.",
         )
+
+
+def _fields(declared: list[_Declared]) -> Iterator[Field]:
+    size = 0
+    for spec, expr in declared:
+        yield _field(spec, expr)
+        size += pattern_size(spec.constraints)
+        if size > PATTERNS_LIMIT:
+            raise InvalidSignature(
+                f"The patterns come to more than {PATTERNS_LIMIT} steps together.",
+                hint="Use smaller counts, or fewer patterns.",
+                field=spec.name,
+            )
 
 
 def _field(spec: FieldSpec, expr: TypeExpr) -> Field:

@@ -9,9 +9,12 @@ back-references, which cannot be matched so.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from msgspec import Struct
+
+from dspex.native.matching import Automaton, Step, is_word
+from dspex.native.work import MATCH_LIMIT, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,26 +23,16 @@ PATTERN_LIMIT = 256
 """The longest pattern, in characters."""
 PROGRAM_LIMIT = 1000
 """The most steps a pattern may come to, counted repeats written out."""
-WORK_LIMIT = 2_000_000
-"""The most steps times characters that one match may take: about two seconds."""
-
+# A text so short for its pattern is matched with what earlier texts have taught;
+# a longer one starts afresh, so that no answer depends on the texts before it.
+_SHORT = 10_000
+_KEPT = 1000
 _REPEAT_LIMIT = 1000
 _GROUP_LIMIT = 32
 
 
 class PatternError(ValueError):
     """The pattern cannot be used; the message says why."""
-
-
-class TooLong(ValueError):
-    """The text is too long for the pattern."""
-
-
-class _Step(NamedTuple):
-    kind: Literal["one", "split", "assert", "match"]
-    test: Callable[[str], bool] | None = None
-    where: str = ""
-    ways: tuple[int, ...] = ()
 
 
 class _Node(Struct, frozen=True):
@@ -64,48 +57,41 @@ class Pattern:
     def __init__(self, text: str) -> None:
         if len(text) > PATTERN_LIMIT:
             raise PatternError(f"it is longer than {PATTERN_LIMIT} characters")
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
         self._emit(_Reader(text).whole())
-        self._append(_Step("match"))
+        self._append(Step("match"))
+        self._kept = Automaton(self._steps)
 
-    def search(self, text: str) -> bool:
+    @property
+    def size(self) -> int:
+        """How many steps it comes to."""
+        return len(self._steps)
+
+    @property
+    def remembered(self) -> int:
+        """How much of earlier texts is remembered."""
+        return self._kept.size
+
+    def search(self, text: str, work: Work | None = None) -> bool:
         """Say whether the pattern is found anywhere in the text.
 
+        Args:
+            text: Where to search.
+            work: What may be done; by default what one check may do.
+
         Raises:
-            TooLong: It could take too long to tell.
+            dspex.native.matching.TooLong: It could take too long to tell.
         """
-        if len(text) * len(self._steps) > WORK_LIMIT:
-            raise TooLong(f"{len(text)} characters")
-        live: set[int] = set()
-        for at in range(len(text) + 1):
-            before = text[at - 1] if at else ""
-            after = text[at] if at < len(text) else ""
-            waiting = self._closure(live | {0}, before, after)
-            if waiting is None:
-                return True
-            live = {w for step, w in waiting if step.test and step.test(after)}
-        return False
+        work = work or Work(MATCH_LIMIT)
+        most = len(text) * len(self._steps)
+        if most > min(_SHORT, work.left):
+            return Automaton(self._steps, work).search(text)
+        work.spend(most)
+        if self._kept.size > _KEPT:
+            self._kept = Automaton(self._steps)
+        return self._kept.search(text)
 
-    def _closure(
-        self, start: set[int], before: str, after: str
-    ) -> list[tuple[_Step, int]] | None:
-        waiting: list[tuple[_Step, int]] = []
-        seen = set(start)
-        todo = list(start)
-        while todo:
-            step = self._steps[todo.pop()]
-            if step.kind == "match":
-                return None
-            if step.kind == "one":
-                if after:
-                    waiting.append((step, step.ways[0]))
-            elif step.kind == "split" or _holds(step.where, before, after):
-                fresh = [way for way in step.ways if way not in seen]
-                seen.update(fresh)
-                todo.extend(fresh)
-        return waiting
-
-    def _append(self, step: _Step) -> int:
+    def _append(self, step: Step) -> int:
         if len(self._steps) >= PROGRAM_LIMIT:
             raise PatternError("it repeats too much; use smaller counts")
         self._steps.append(step)
@@ -125,49 +111,49 @@ class Pattern:
                 self._emit_repeat(node)
 
     def _emit_one(self, node: _Node) -> None:
-        at = self._append(_Step("match"))
-        self._steps[at] = _Step("one", test=node.test, ways=(at + 1,))  # type: ignore[arg-type]  # "one" nodes hold tests
+        at = self._append(Step("match"))
+        self._steps[at] = Step("one", test=node.test, ways=(at + 1,))  # type: ignore[arg-type]  # "one" nodes hold tests
 
     def _emit_assert(self, node: _Node) -> None:
-        at = self._append(_Step("match"))
-        self._steps[at] = _Step("assert", where=node.where, ways=(at + 1,))
+        at = self._append(Step("match"))
+        self._steps[at] = Step("assert", where=node.where, ways=(at + 1,))
 
     def _emit_all(self, node: _Node) -> None:
         for part in node.parts:
             self._emit(part)
 
     def _emit_any(self, node: _Node) -> None:
-        fork = self._append(_Step("match"))
+        fork = self._append(Step("match"))
         starts, ends = [], []
         for part in node.parts:
             starts.append(len(self._steps))
             self._emit(part)
-            ends.append(self._append(_Step("match")))
-        self._steps[fork] = _Step("split", ways=tuple(starts))
+            ends.append(self._append(Step("match")))
+        self._steps[fork] = Step("split", ways=tuple(starts))
         for end in ends:
-            self._steps[end] = _Step("split", ways=(len(self._steps),))
+            self._steps[end] = Step("split", ways=(len(self._steps),))
 
     def _emit_repeat(self, node: _Node) -> None:
         for _ in range(node.least):
             self._copy(node)
         if node.most is None:
-            fork = self._append(_Step("match"))
+            fork = self._append(Step("match"))
             self._copy(node)
-            again = self._append(_Step("match"))
-            self._steps[again] = _Step("split", ways=(fork,))
-            self._steps[fork] = _Step("split", ways=(fork + 1, again + 1))
+            again = self._append(Step("match"))
+            self._steps[again] = Step("split", ways=(fork,))
+            self._steps[fork] = Step("split", ways=(fork + 1, again + 1))
             return
         forks = []
         for _ in range(node.most - node.least):
-            forks.append(self._append(_Step("match")))
+            forks.append(self._append(Step("match")))
             self._copy(node)
         for fork in forks:
-            self._steps[fork] = _Step("split", ways=(fork + 1, len(self._steps)))
+            self._steps[fork] = Step("split", ways=(fork + 1, len(self._steps)))
 
     def _copy(self, node: _Node) -> None:
         # One step of its own, so that repeating nothing counts as well.
-        at = self._append(_Step("match"))
-        self._steps[at] = _Step("split", ways=(at + 1,))
+        at = self._append(Step("match"))
+        self._steps[at] = Step("split", ways=(at + 1,))
         self._emit(node.parts[0])
 
 
@@ -181,25 +167,12 @@ def pattern(text: str) -> Pattern:
     return Pattern(text)
 
 
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
-
-
-def _holds(where: str, before: str, after: str) -> bool:
-    if where == "start":
-        return not before
-    if where == "end":
-        return not after
-    border = bool(before and _is_word(before)) != bool(after and _is_word(after))
-    return border == (where == "border")
-
-
 _CLASSES: dict[str, Callable[[str], bool]] = {
     "d": str.isdecimal,
-    "w": _is_word,
+    "w": is_word,
     "s": str.isspace,
     "D": lambda c: not c.isdecimal(),
-    "W": lambda c: not _is_word(c),
+    "W": lambda c: not is_word(c),
     "S": lambda c: not c.isspace(),
 }
 _ASSERTIONS = {"b": "border", "B": "inside", "A": "start", "Z": "end", "z": "end"}

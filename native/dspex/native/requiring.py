@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.contracts.failures import InvalidInputs, OutputInvalid
-from dspex.native.checking import check
+from dspex.native.checking import check, check_demos
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from dspex.contracts.signatures import Fault
     from dspex.native.compiling import Compiled
+
+REASONING = "reasoning"
+"""The output that ``chain_of_thought`` writes before the signature's own."""
 
 _SHOWN = 8
 """Faults a failure spells out."""
@@ -23,7 +26,7 @@ def require(
     """Return the values with their defaults filled in.
 
     Raises:
-        InvalidInputs: Inputs do not fit; the message lists every fault.
+        InvalidInputs: Inputs do not fit; the message lists the first faults.
         OutputInvalid: Outputs do not.
     """
     checked = check(compiled, values, side)
@@ -44,7 +47,41 @@ def require(
     )
 
 
+def extra_fields(operation: str) -> tuple[str, ...]:
+    """Outputs that an operation writes beside those of its signature."""
+    return (REASONING,) if operation == "chain_of_thought" else ()
+
+
+def require_demos(
+    compiled: Compiled,
+    demos: Sequence[Mapping[str, Any]],
+    extra: Collection[str] = (),
+) -> None:
+    """Refuse worked examples that do not fit.
+
+    Args:
+        compiled: The signature.
+        demos: For each example values of some of the fields.
+        extra: Names that are no fields and may have any value, such as
+            ``reasoning``.
+
+    Raises:
+        InvalidInputs: A value does not fit, or a name is not known.
+    """
+    faults = check_demos(compiled, demos, extra)
+    if faults:
+        raise InvalidInputs(
+            _message(faults),
+            field=faults[0].path,
+            hint="A demo holds values of the signature's inputs and outputs.",
+        )
+
+
 def _message(faults: list[Fault]) -> str:
-    shown = " ".join(fault.message for fault in faults[:_SHOWN])
-    more = len(faults) - _SHOWN
-    return f"{shown} And {more} more." if more > 0 else shown
+    # The last one has no place if checking stopped before the end.
+    stopped = not faults[-1].path
+    shown = " ".join(fault.message for fault in faults[:_SHOWN] if fault.path)
+    more = len(faults) - stopped - _SHOWN
+    if more <= 0:
+        return shown
+    return f"{shown} And {more} more{', or still more than that' * stopped}."

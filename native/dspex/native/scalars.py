@@ -47,6 +47,7 @@ _EXPONENT_LIMIT = 1000
 # Beyond this Python refuses to convert digits to a number, against slow attacks.
 _DIGIT_LIMIT = 4000
 
+_LETTER = re.compile("[A-Za-z]")
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})
 _FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
@@ -70,11 +71,12 @@ def read(name: str, value: Any, *, lax: bool) -> Any:
     return found
 
 
-def is_key(name: str, key: str) -> bool:
-    """Say whether the key of an object spells a value of a type."""
-    if name in _KEYS:
-        return len(key) <= _DIGIT_LIMIT and bool(_KEYS[name].fullmatch(key))
-    return read(name, key, lax=False) is not NO
+def are_keys(name: str, keys: list[str]) -> bool:
+    """Say whether the keys of an object all spell values of a type."""
+    if name not in _KEYS:
+        return all(read(name, key, lax=False) is not NO for key in keys)
+    short = max(map(len, keys), default=0) <= _DIGIT_LIMIT
+    return short and all(map(_KEYS[name].fullmatch, keys))
 
 
 def tagged_bytes(value: Any) -> bytes | None:
@@ -87,6 +89,23 @@ def tagged_bytes(value: Any) -> bytes | None:
         return b64decode(value["data"], validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def are_decimals(values: list[Any]) -> bool:
+    """Say whether integers and texts are all values of ``Decimal``."""
+    texts = [value for value in values if isinstance(value, str)]
+    longest = max(map(len, texts), default=0)
+    if longest > _DIGIT_LIMIT:
+        return False
+    try:
+        numbers = list(map(Decimal, texts))
+    except InvalidOperation:
+        return False
+    if longest <= _EXPONENT_LIMIT and not _LETTER.search("".join(texts)):
+        return True  # Neither an exponent nor an infinity can be written so.
+    sizes = map(abs, map(Decimal.adjusted, numbers))
+    finite = all(map(Decimal.is_finite, numbers))
+    return finite and max(sizes, default=0) <= _EXPONENT_LIMIT
 
 
 def _instance(kind: type) -> Callable[[Any], Any]:
@@ -114,17 +133,8 @@ def _parsed(kind: type) -> Callable[[Any], Any]:
 
 
 def _decimal(value: Any) -> Any:
-    if type(value) is int:
-        return value
-    if not isinstance(value, str) or len(value) > _DIGIT_LIMIT:
-        return NO
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        return NO
-    if not number.is_finite() or abs(number.adjusted()) > _EXPONENT_LIMIT:
-        return NO
-    return value
+    fine = type(value) is int or (isinstance(value, str) and are_decimals([value]))
+    return value if fine else NO
 
 
 def _bytes(value: Any) -> Any:

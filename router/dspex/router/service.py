@@ -23,7 +23,7 @@ from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
 from dspex.native.compiling import compile_signature
-from dspex.native.requiring import require
+from dspex.native.requiring import extra_fields, require, require_demos
 from dspex.router.dispatching import Dispatcher, Ticket, wanted_of
 from dspex.router.settings import DEFAULTS, Settings
 from dspex.router.targets import Targets
@@ -144,6 +144,7 @@ class Router:
         if isinstance(body, Predict):
             compiled = compile_signature(body.signature, body.instructions)
             require(compiled, body.inputs, "inputs")
+            require_demos(compiled, body.demos, extra_fields(request.operation))
         return body
 
     def _audience(self, request: Request) -> Audience:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
@@ -229,3 +230,85 @@ def test_long_names_are_cut() -> None:
 
     assert len(found.message) < 400
     assert len(found.field) == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "said"),
+    [
+        (
+            {"adapter": "jsn"},
+            "adapter",
+            "Did you mean 'json'? Allowed: chat, json, xml.",
+        ),
+        ({"adapter": 3}, "adapter", "Allowed: chat, json, xml."),
+        (
+            {"options": {"accept": "text/html"}},
+            "options.accept",
+            "Allowed: application/json, application/msgpack.",
+        ),
+        ({"config": {"reasoning_effort": "hgh"}}, "config.reasoning_effort", "'high'"),
+    ],
+)
+def test_wrong_choices(more: dict[str, Any], path: str, said: str) -> None:
+    """A value that is none of a few is answered with them and the nearest one."""
+    found = refused(body(**more))
+
+    assert found.field == path
+    assert said in found.message
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e999", b"9" * 5000])
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        (b"", b"", "inputs.q"),
+        (b'{"x": 1, "two words": [0, ', b"]}", 'inputs.q["two words"][1]'),
+        (b'{"a": ' * 20, b"}" * 20, "inputs.q" + ".a" * 6 + "[...]" * 14),
+    ],
+)
+def test_the_keys_of_a_wrong_number(
+    number: bytes, before: bytes, after: bytes, path: str
+) -> None:
+    """A number that is out of range is named by the real keys, up to some depth."""
+    inputs = b'{"p": 1, "q": ' + before + number + after + b"}"
+
+    found = refused(b'{"signature": "q -> a", "inputs": ' + inputs + b"}")
+    assert found.field == path
+    assert "out of range" in found.message
+
+
+def test_the_keys_of_plain_values() -> None:
+    """Values that are decoded already are named by their keys as well."""
+    with pytest.raises(BadRequest) as caught:
+        encoding.read({"one": 1, "two": "x"}, dict[str, int])
+
+    assert caught.value.field == "two"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        (msgspec.msgpack.Ext(5, b"x"), "a MessagePack extension"),
+        (datetime.datetime(2024, 5, 31, tzinfo=datetime.UTC), "extension"),
+        ({1: 2}, "a key that is no text (1)"),
+        ({b"a": 2}, "a key that is no text"),
+        ({None: 2}, "a key that is no text (None)"),
+    ],
+)
+def test_messagepack_that_json_could_not_say(value: Any, said: str) -> None:
+    """What has no form in JSON is refused where it stands, and by its path."""
+    inputs = {"a": [0.5, {}], "q": {"x": [1, {"y": value}], "z": b"raw"}}
+    data = msgspec.msgpack.encode({"signature": "q -> a", "inputs": inputs})
+
+    found = refused(data, media=MSGPACK)
+    assert found.field == "inputs.q.x[1].y"
+    assert said in found.message
+
+
+def test_long_values_are_cut() -> None:
+    """A wrong choice as long as a novel is not sent back whole."""
+    found = refused(body(adapter="x" * 100_000))
+
+    assert len(found.message) < 500

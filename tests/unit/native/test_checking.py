@@ -1,5 +1,6 @@
 """Values against signatures: what is valid, what is converted, every fault listed."""
 
+import random
 from typing import Any
 
 import msgspec
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.contracts.signatures import SignatureSpec
-from dspex.native.checking import FAULT_LIMIT, Checked, Mode, check
+from dspex.native.checking import Checked, Mode, check
 from dspex.native.compiling import Compiled, compile_signature
+from dspex.native.reading import FAULT_LIMIT
+from dspex.native.work import MATCH_LIMIT
 
 
 def field(annotation: str, **more: object) -> Compiled:
@@ -217,11 +220,12 @@ def test_a_near_value_of_a_literal_is_suggested() -> None:
 
 @pytest.mark.parametrize("annotation", ["list[int]", "list[int] | None"])
 def test_the_list_of_faults_has_an_end(annotation: str) -> None:
-    """A long wrong list gives so many faults and the number of the rest."""
+    """A long wrong list gives so many faults, and word that checking stopped."""
     errors = check(field(annotation), {"a": ["x"] * 1000}, "inputs").errors
 
     assert len(errors) == FAULT_LIMIT + 1
-    assert errors[-1].found == f"{1000 - FAULT_LIMIT} more faults"
+    assert errors[FAULT_LIMIT - 1].path == f"inputs.a[{FAULT_LIMIT - 1}]"
+    assert (errors[-1].path, errors[-1].found) == ("", "more faults")
 
 
 def test_raw_bytes_are_put_into_their_json_form() -> None:
@@ -232,10 +236,13 @@ def test_raw_bytes_are_put_into_their_json_form() -> None:
 
 def test_a_text_too_long_for_its_pattern_is_a_fault() -> None:
     """A value is never matched against a pattern for longer than is bearable."""
-    compiled = field("str", constraints={"pattern": "(a?b?){100}c"})
-    (fault,) = check(compiled, {"a": "ab" * 100_000}, "inputs").errors
+    text = "".join(random.Random(0).choices("ab", k=100_000)) + "b" * 20
+    compiled = field("str", constraints={"pattern": "(a|b)*a(a|b){12}$"})
+    (fault,) = check(compiled, {"a": text}, "inputs").errors
 
     assert "short enough" in fault.expected
+    for named in ("'(a|b)*a(a|b){12}$'", "100020 characters", str(MATCH_LIMIT)):
+        assert named in fault.expected
 
 
 JSON = st.recursive(

@@ -17,6 +17,7 @@ from dspex.contracts.signatures import (
     Signature,
     SignatureSpec,
 )
+from dspex.native.expressions import ALLOWED
 from dspex.native.parsing import FIELD_LIMIT, from_spec, infer_prefix, parse
 
 
@@ -224,6 +225,25 @@ def test_the_structured_form_is_ordered_inputs_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        ("strr", "Did you mean 'str'? Allowed: str, int, "),
+        ("list[strr]", "Did you mean 'str'? Allowed: str, int, "),
+        ("dict[str, intt]", "Did you mean 'int'? Allowed: str, int, "),
+        ("list[foo]", "unknown type 'foo'. Allowed: str, int, "),
+    ],
+)
+def test_unknown_types_show_the_nearest_first(annotation: str, says: str) -> None:
+    """What was meant is not drowned by all that is allowed, inside brackets too."""
+    with pytest.raises(InvalidSignature) as caught:
+        parse(f"q -> a: {annotation}")
+
+    assert says in caught.value.message
+    assert caught.value.message.count(",") < 8
+    assert all(name in caught.value.hint for name in ALLOWED)
+
+
+@pytest.mark.parametrize(
     ("more", "says"),
     [
         ({"name": "a b"}, "not an identifier"),
@@ -257,6 +277,16 @@ def test_unsound_fields_are_refused(more: dict[str, object], says: str) -> None:
         from_spec(answer(**more))
 
     assert says in caught.value.message
+
+
+def test_the_patterns_of_a_signature_have_a_limit_together() -> None:
+    """Many large patterns, each within its limit, are refused."""
+    limits = Constraints(pattern="a{400}")
+    inputs = [
+        FieldSpec(name=f"q{i}", kind="input", constraints=limits) for i in range(20)
+    ]
+    with pytest.raises(InvalidSignature, match="10000 steps together"):
+        from_spec(SignatureSpec(fields=[*inputs, FieldSpec(name="a", kind="output")]))
 
 
 def test_constraints_are_part_of_the_schema() -> None:

@@ -1,5 +1,6 @@
 """Patterns: the same answers as ``re``, in linear time."""
 
+import random
 import re
 import time
 import warnings
@@ -8,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.native.patterns import PatternError, TooLong, pattern
+from dspex.native.matching import TooLong
+from dspex.native.patterns import Pattern, PatternError, pattern
+from dspex.native.work import MATCH_LIMIT, Work
+
+EXPLODING = "(a|b)*a(a|b){12}$"
+EXPLODING_TEXT = "".join(random.Random(0).choices("ab", k=100_000)) + "b" * 20
+"""Every stretch of it is a new one, and the pattern has to know the last twelve."""
 
 CASES = [
     ("abc", ["abc", "xabcx", "ab", ""]),
@@ -69,10 +76,52 @@ def test_unsafe_patterns_are_refused(text: str) -> None:
         pattern(text)
 
 
-def test_too_much_work_is_refused() -> None:
-    """A text too long for its pattern is not searched at all."""
+def test_a_long_text_costs_what_is_new_in_it() -> None:
+    """Ways that met before are not followed again, however long the text is."""
+    work = Work(MATCH_LIMIT)
+
+    assert not pattern("a*a*a*a*b").search("a" * 1_000_000, work)
+    assert work.left > MATCH_LIMIT - 100
+
+
+def test_the_work_of_many_searches_is_counted_together() -> None:
+    """Texts that would each be searched are refused once there are too many."""
+    work, prepared = Work(MATCH_LIMIT), pattern("(ab?){100}c")
+    for _ in range(9):
+        assert not prepared.search("ab" * 10, work)
+    work.spend(work.left - 10)
+
     with pytest.raises(TooLong):
-        pattern("(ab?){100}").search("a" * 100_000)
+        prepared.search("ab" * 10, work)
+
+
+def test_no_answer_depends_on_earlier_texts() -> None:
+    """What a pattern remembers changes neither its answers nor its refusals."""
+    first, second = Pattern(EXPLODING), Pattern(EXPLODING)
+    for _ in range(20):
+        second.search(EXPLODING_TEXT[:150])
+
+    costs = []
+    for prepared in (first, second):
+        work = Work(MATCH_LIMIT)
+        prepared.search(EXPLODING_TEXT[:1000], work)
+        costs.append(work.left)
+    assert costs[0] == costs[1] < MATCH_LIMIT
+
+
+def test_what_is_remembered_has_an_end() -> None:
+    """A pattern that was searched for in many texts does not grow without end."""
+    prepared = Pattern("x.")
+    for start in range(0x4E00, 0x9000, 1000):
+        prepared.search("".join(map(chr, range(start, start + 1000))))
+
+    assert prepared.remembered <= 3000
+
+
+def test_too_much_work_is_refused() -> None:
+    """A text with too much that is new for its pattern is not searched to its end."""
+    with pytest.raises(TooLong):
+        pattern(EXPLODING).search(EXPLODING_TEXT)
 
 
 @given(st.text(alphabet="ab()[]{}|*+?^$\\.,1-dwb:", max_size=20))

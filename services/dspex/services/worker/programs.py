@@ -12,9 +12,9 @@ import msgspec
 
 from dspex.bus.answering import Outcome
 from dspex.contracts.envelope import Usage
-from dspex.contracts.failures import Failure, InvalidInputs, InvalidSignature, nearest
+from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.requiring import require
+from dspex.native.requiring import REASONING, extra_fields, require, require_demos
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.convert import neutralised, to_python, to_wire
 from dspex.services.worker.failures import to_failure
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from dspex.services.worker.lms import LanguageModels
 
 _log = logging.getLogger(__name__)
-
-REASONING = "reasoning"
-"""The output that ``chain_of_thought`` writes first."""
 
 KEPT = 256
 """Modules kept ready, the least recently used leave first."""
@@ -82,7 +79,8 @@ class Programs:
         name = body.lm or self._default_lm
         call = to_python(compiled, inputs)
         if body.demos:
-            call["demos"] = _demos(compiled, body.demos, operation)
+            require_demos(compiled, body.demos, extra_fields(operation))
+            call["demos"] = [dspy.Example(**neutralised(demo)) for demo in body.demos]
         overrides = msgspec.to_builtins(body.config)
         given = {key: value for key, value in overrides.items() if value is not None}
         with (
@@ -123,24 +121,6 @@ class Programs:
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return module
-
-
-def _demos(
-    compiled: Compiled, demos: list[dict[str, Any]], operation: str
-) -> list[dspy.Example]:
-    """Worked examples, with names and values checked against the signature."""
-    known = {slot.field.name for slot in (*compiled.inputs, *compiled.outputs)}
-    if operation == "chain_of_thought":
-        known.add(REASONING)
-    for position, demo in enumerate(demos):
-        for name in demo.keys() - known:
-            raise InvalidInputs(
-                f"demos[{position}] has an unknown field {name!r}. "
-                + nearest(name, known),
-                field=f"demos[{position}].{name}",
-                hint="A demo holds values of the signature's inputs and outputs.",
-            )
-    return [dspy.Example(**neutralised(demo)) for demo in demos]
 
 
 def _outputs(

@@ -1,0 +1,166 @@
+"""What is said of a value that does not fit: where, and what is allowed there.
+
+msgspec names neither the keys of a dict nor the values that are allowed. Both are
+looked up here, from the value and the type, once something is wrong.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from dspex.contracts.failures import BadRequest, nearest
+from dspex.contracts.walking import path_of
+
+_AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\.\.\.|[0-9]+)\]")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_ENUM_VALUE = re.compile(r"Invalid enum value '?(.*?)'?$", re.DOTALL)
+_SHOWN = 80
+_PATH_SHOWN = 200
+# Each costs a look at all that is inside.
+_OPENED = 8
+_UNKNOWN_KEY = "..."
+
+
+def misfit(error: str, wanted: Any, value: Any, media: str = "") -> BadRequest:
+    """Make the failure for a value that msgspec refused.
+
+    Args:
+        error: What msgspec said.
+        wanted: The type.
+        value: The value, or its bytes as `msgspec.Raw`.
+        media: The encoding of the bytes.
+    """
+    at = _AT.search(error)
+    told = error[: at.start()] if at else error
+    steps = _STEP.findall(at.group(1)) if at else []
+    way, inner = _follow(steps, wanted, value, media)
+    unknown = _UNKNOWN_FIELD.search(told)
+    if unknown is not None:
+        return _unknown(unknown.group(1), way, inner)
+    path = path_of(way)[:_PATH_SHOWN]
+    where = f" at {path!r}" if path else ""
+    allowed = _choices(inner)
+    sent = _ENUM_VALUE.search(told)
+    more = nearest(sent.group(1)[:_SHOWN] if sent else "", allowed) if allowed else ""
+    message = told if len(told) <= _PATH_SHOWN else told[:_PATH_SHOWN] + "..."
+    return BadRequest(
+        f"The value does not fit{where}: {message}. {more}".rstrip(),
+        field=path or None,
+        hint="Compare with the JSON Schema of the operation.",
+    )
+
+
+def _unknown(name: str, way: list[Any], inner: Any) -> BadRequest:
+    full = path_of([*way, name[:_PATH_SHOWN]])
+    return BadRequest(
+        f"Unknown field {full[:_SHOWN]!r}. {nearest(name[:_SHOWN], _names(inner))}",
+        field=full[:_PATH_SHOWN],
+        hint="Leave it out or use one of the allowed names.",
+    )
+
+
+def _follow(
+    steps: list[tuple[str, str]], wanted: Any, value: Any, media: str
+) -> tuple[list[Any], Any]:
+    """Return the keys and indices on the way to a part, and the type of the part."""
+    way: list[Any] = []
+    dicts = [i for i, (_, index) in enumerate(steps) if index == _UNKNOWN_KEY]
+    for i, (name, index) in enumerate(steps):
+        parts = None
+        if i < _OPENED and dicts and i <= dicts[-1]:
+            parts = _opened(value, media)
+        wanted = _inside(wanted, name, index)
+        key: Any = name or (... if index == _UNKNOWN_KEY else int(index))
+        if key is ... and isinstance(parts, dict):
+            key = _culprit(parts, wanted, media)
+        value = _part(parts, key)
+        way.append(key)
+    return way, wanted
+
+
+def _part(parts: Any, key: Any) -> Any:
+    try:
+        return parts[key]
+    except (TypeError, LookupError):
+        return None
+
+
+def _culprit(parts: dict[str, Any], wanted: Any, media: str) -> Any:
+    return next(
+        (key for key, part in parts.items() if not _fits(part, wanted, media)), ...
+    )
+
+
+def _opened(value: Any, media: str) -> Any:
+    if not isinstance(value, msgspec.Raw):
+        return value
+    for kind in (dict[str, msgspec.Raw], list[msgspec.Raw]):
+        try:
+            return _decoder(media, kind).decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def _fits(value: Any, wanted: Any, media: str) -> bool:
+    try:
+        if isinstance(value, msgspec.Raw):
+            _decoder(media, wanted).decode(value)
+        else:
+            msgspec.convert(value, wanted)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+@cache
+def _decoder(media: str, wanted: Any) -> Any:
+    if media == "application/msgpack":
+        return msgspec.msgpack.Decoder(wanted)
+    return msgspec.json.Decoder(wanted)
+
+
+def _inside(wanted: Any, name: str, index: str) -> Any:
+    """Return the type of a part: of a field, of a list's or a dict's elements."""
+    if name:
+        return next((f.type for f in _fields(wanted) if f.encode_name == name), Any)
+    kind = dict if index == _UNKNOWN_KEY else list
+    found = (one for one in _alternatives(wanted) if get_origin(one) is kind)
+    return (Any, *get_args(next(found, None)))[-1]
+
+
+def _names(wanted: Any) -> list[str]:
+    """Return the names of the fields of a type."""
+    return [field.encode_name for field in _fields(wanted)]
+
+
+def _fields(wanted: Any) -> list[msgspec.structs.FieldInfo]:
+    return [
+        field
+        for one in _alternatives(wanted)
+        if isinstance(one, type) and issubclass(one, msgspec.Struct)
+        for field in msgspec.structs.fields(one)
+    ]
+
+
+def _choices(wanted: Any) -> list[str]:
+    """Return the values that a type consists of, if it does."""
+    found: list[str] = []
+    for one in _alternatives(wanted):
+        if get_origin(one) is Literal:
+            found += [str(value) for value in get_args(one)]
+        elif isinstance(one, type) and issubclass(one, enum.Enum):
+            found += [str(member.value) for member in one]
+    return found
+
+
+def _alternatives(wanted: Any) -> list[Any]:
+    if get_origin(wanted) in (None, list, dict, Literal):
+        return [wanted]
+    return [one for part in get_args(wanted) for one in _alternatives(part)]
