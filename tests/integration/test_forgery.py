@@ -56,7 +56,7 @@ async def test_forged_heartbeats(
     subject = asker.subjects.heartbeat("light", "fake")
 
     await asker.bus.publish(subject, json.dumps(beat(**said)).encode())
-    answers = [await asker.ask("predict", question()) for _ in range(6)]
+    answers = [await asker.ask("predict", question()) for _ in range(16)]
 
     assert {answer.code for answer in answers} == {"done"}
     assert {a.body["metadata"]["attempts"] for a in answers} == {1}

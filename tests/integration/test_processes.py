@@ -121,14 +121,14 @@ async def test_two_routers(own: Stack, ask: Asker, model: ScriptedModel) -> None
     await own.start(first, second, Program("dspex.native"), Program(*WORKER))
     await own.ready(workers=1, routers=2)
 
-    both = [await ask.ask("predict", question()) for _ in range(10)]
+    both = [await ask.ask("predict", question()) for _ in range(20)]
     counts = await _requests_per_router(ask, 2)
     first.signal(signal.SIGKILL)
     await first.wait()
     one = [await ask.ask("predict", question()) for _ in range(10)]
 
     assert {answer.code for answer in both + one} == {"done"}
-    assert sum(counts) == 10
+    assert sum(counts) == 20
     assert all(counts)
 
 

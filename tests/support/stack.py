@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.contracts import encoding
+from dspex.contracts.failures import Failure
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import Subjects
 
@@ -171,9 +172,13 @@ class Stack:
         return len(self.beats(implementation))
 
     def _hear(self, message: Message) -> None:
-        beat: Heartbeat = encoding.decode(message.data, Heartbeat)
-        self._beats[beat.worker] = beat
-        self._changed.set()
+        try:
+            beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+        except Failure:
+            return  # forged by a test
+        if message.subject == self.subjects.heartbeat(beat.pool, beat.worker):
+            self._beats[beat.worker] = beat
+            self._changed.set()
 
     async def _routers(self, wanted: int) -> None:
         assert self._bus is not None
