@@ -6,8 +6,13 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from tests.support.asking import Asker, chat, question
+
+from dspex.client import Client
+from dspex.contracts.failures import BadRequest, NoWorker
+from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from tests.support.scripted_model import ScriptedModel
@@ -164,8 +169,6 @@ async def test_output_that_breaks_a_constraint(
 
 async def test_body_of_two_mebibytes(asker: Asker, model: ScriptedModel) -> None:
     """A body over the server's limit fails at the sender with both sizes."""
-    from dspex.contracts.failures import BadRequest
-
     with pytest.raises(BadRequest, match=r"2097\d+ bytes.*1048576") as caught:
         await asker.ask("predict", question(question="x" * (2 << 20)))
 
@@ -187,10 +190,6 @@ async def test_outputs_larger_than_the_server_takes(
 
 async def test_no_router(asker: Asker) -> None:
     """With nobody there, NATS says so at once and the client names what to start."""
-    from dspex.client import Client
-    from dspex.contracts.failures import NoWorker
-    from dspex.contracts.subjects import Subjects
-
     lonely = Client(asker.bus, Subjects("nobody"))
 
     with pytest.raises(NoWorker, match="No router") as caught:
@@ -271,8 +270,6 @@ async def test_messagepack_that_json_cannot_say(
     asker: Asker, model: ScriptedModel
 ) -> None:
     """MessagePack's own types in a body are the caller's fault, and named."""
-    import msgspec
-
     body = question() | {"demos": [{"question": msgspec.msgpack.Ext(5, b"x")}]}
     message = await asker.bus.request(
         asker.subjects.call("predict"),
@@ -281,3 +278,14 @@ async def test_messagepack_that_json_cannot_say(
     )
 
     assert msgspec.msgpack.decode(message.data)["code"] == "bad_request"
+
+
+async def test_refusal_in_the_encoding_asked_for(asker: Asker) -> None:
+    """A router's own failure comes in the encoding that the request accepts too."""
+    body = {"signature": "q -> a", "inputs": {}}
+    message = await asker.bus.request(
+        asker.subjects.call("predict"),
+        json.dumps(body | {"options": {"accept": "application/msgpack"}}).encode(),
+    )
+
+    assert msgspec.msgpack.decode(message.data)["code"] == "invalid_inputs"

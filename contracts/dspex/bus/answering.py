@@ -273,7 +273,7 @@ class Answerer:
         try:
             async with limit:
                 body = _body(request, self.identity.implementation)
-                attempt.events.audience = _audience_for(attempt.events.audience, body)
+                attempt.events.reply_in(body.options.accept)
                 async with self._watched(attempt), self.slots.take():
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
@@ -353,11 +353,6 @@ def _body(request: Request, implementation: Implementation) -> Body:
         )
     body: Body = encoding.decode(request.body, operation.request, request.media)
     return body
-
-
-def _audience_for(audience: Audience, body: Body) -> Audience:
-    accept = body.options.accept
-    return replace(audience, media=accept) if accept else audience
 
 
 def _stopping() -> WorkerLost:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.bus import outgoing
 from dspex.bus.core import NoResponders
@@ -90,6 +91,11 @@ class Events:
     def streams(self) -> bool:
         """Whether the client asked for deltas."""
         return bool(self.audience.stream)
+
+    def reply_in(self, media: str | None) -> None:
+        """Encode what goes to the reply subject so, if the request says how."""
+        if media is not None:
+            self.audience = replace(self.audience, media=media)
 
     async def emit(self, kind: type[Any], **said: Any) -> None:
         """Tell one event of type ``kind`` with the fields ``said``.

@@ -131,6 +131,7 @@ class Router:
         """Check the request, so that no worker sees what cannot be answered."""
         operation = catalog.operation(request.operation)
         body: Body = encoding.decode(request.body, operation.request, request.media)
+        events.reply_in(body.options.accept)
         copy = request.body if request.media == encoding.JSON else encoding.encode(body)
         said = {
             "operation": request.operation,
