@@ -9,15 +9,15 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from dspex.bus.connection import BusSettings, NatsBus, connect
-from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
-from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dspex.bus.core import Message
+    from dspex.contracts.heartbeats import Heartbeat
+from dspex.bus.health import read_beat
 
 READY_WITHIN = 60.0
 
@@ -173,12 +173,11 @@ class Stack:
 
     def _hear(self, message: Message) -> None:
         try:
-            beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+            beat = read_beat(self.subjects, message)
         except Failure:
             return  # forged by a test
-        if message.subject == self.subjects.heartbeat(beat.pool, beat.worker):
-            self._beats[beat.worker] = beat
-            self._changed.set()
+        self._beats[beat.worker] = beat
+        self._changed.set()
 
     async def _routers(self, wanted: int) -> None:
         assert self._bus is not None

@@ -14,10 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from dspex.bus.core import NoResponders
+from dspex.bus.health import read_beat
 from dspex.cli.readiness import ROUTER_PING, hostname
-from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
-from dspex.contracts.heartbeats import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -174,7 +173,7 @@ class Liveness:
 
     def _on_heartbeat(self, message: Message) -> None:
         try:
-            beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+            beat = read_beat(self._subjects, message)
         except Failure:
             return  # not one of ours
         if beat.pid and beat.host in {"", self._host}:

@@ -7,9 +7,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from dspex.bus.core import NoResponders
+from dspex.bus.health import read_beat
 from dspex.bus.serving import CONTROL
 from dspex.cli.processes import Child, Ended
-from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
 from dspex.contracts.heartbeats import Heartbeat
 
@@ -118,7 +118,7 @@ class Waiting:
 
     def _on_heartbeat(self, message: Message) -> None:
         try:
-            self._news.put_nowait(encoding.decode(message.data, Heartbeat))
+            self._news.put_nowait(read_beat(self._subjects, message))
         except (Failure, asyncio.QueueFull):
             return  # not one of ours, or one of many: the next comes in a second
 

@@ -12,13 +12,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Events, audience_of
 from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding, headers
@@ -28,7 +28,6 @@ from dspex.contracts.envelope import (
     Done,
     Failed,
     FinishedWord,
-    Implementation,
     Metadata,
     RefusedWord,
     Reply,
@@ -73,7 +72,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     subjects: Subjects
     pool: str
     worker: str
-    implementation: Implementation
+    implementation: Literal["python", "native"]
     request_timeout_s: float = 120.0
     dspy: str = ""
 
@@ -223,7 +222,9 @@ class Answerer:
     async def _answer(self, request: Request) -> str | None:
         """Run a request and tell its end; returns the code of its failure."""
         logs.request_id.set(request.id)
-        events = Events(self._bus, self._audience(request))
+        subjects = self.identity.subjects
+        audience = audience_of(request, subjects, request.attempt)
+        events = Events(self._bus, audience)
         attempt = _Attempt(request, events)
         key = (request.tenant, request.id)
         self._in_hand.setdefault(key, set()).add(attempt)
@@ -309,16 +310,6 @@ class Answerer:
         finally:
             watch.cancel()
 
-    def _audience(self, request: Request) -> Audience:
-        return Audience(
-            subjects=self.identity.subjects.of(request.tenant),
-            request=request.id,
-            attempt=request.attempt,
-            reply=request.reply,
-            stream=request.stream,
-            media=request.media,
-        )
-
     def _failed(self, attempt: _Attempt, failure: Failure) -> Reply:
         return failed(attempt.request.id, failure, self._metadata(attempt))
 
@@ -341,7 +332,7 @@ class Answerer:
             await self._bus.publish(reply, encoding.encode(word))
 
 
-def _body(request: Request, implementation: Implementation) -> Body:
+def _body(request: Request, implementation: str) -> Body:
     """Decode the body as its operation wants it."""
     operation = catalog.operation(request.operation)
     if operation.implementation != implementation:

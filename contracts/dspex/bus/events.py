@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.bus.core import Bus, Message, Replies
+    from dspex.bus.incoming import Request
 
 KEEP_ALIVE = 5.0
 """Seconds of silence after which a stream says that it is alive."""
@@ -65,6 +66,24 @@ class Audience(Struct, frozen=True, kw_only=True):
     reply: str = ""
     stream: str = ""
     media: str = encoding.JSON
+
+
+def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
+    """Who is told about a request.
+
+    Args:
+        request: As its headers describe it.
+        subjects: Under which prefix.
+        attempt: 0 for the router, then the number of the dispatch.
+    """
+    return Audience(
+        subjects=subjects.of(request.tenant),
+        request=request.id,
+        attempt=attempt,
+        reply=request.reply,
+        stream=request.stream,
+        media=request.media,
+    )
 
 
 class Events:

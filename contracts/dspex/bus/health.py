@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import replace
 
 from dspex.contracts import encoding
-from dspex.contracts.failures import Failure
+from dspex.contracts.failures import BadRequest, Failure
+from dspex.contracts.heartbeats import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dspex.bus.core import Bus, Message
-    from dspex.contracts.heartbeats import Heartbeat
     from dspex.contracts.subjects import Subjects
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,22 @@ INTERVAL = 1.0
 """Seconds between two heartbeats."""
 
 State = Literal["starting", "ready", "draining", "leaving"]
+
+
+def read_beat(subjects: Subjects, message: Message) -> Heartbeat:
+    """Read a heartbeat, which must be what its subject says.
+
+    Raises:
+        BadRequest: It is not one, or of another: permissions pin subjects, not bodies.
+    """
+    pool, worker = subjects.read_heartbeat(message.subject)
+    beat: Heartbeat = encoding.decode(message.data, Heartbeat)
+    if (beat.pool, beat.worker) != (pool, worker):
+        raise BadRequest(
+            f"The heartbeat of {worker!r} in pool {pool!r} says that it is of "
+            f"{beat.worker[:80]!r} in {beat.pool[:80]!r}."
+        )
+    return beat
 
 
 class Heart:

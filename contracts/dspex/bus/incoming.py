@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
@@ -128,16 +129,9 @@ def request_id(message: Message) -> str:
 
 def _with_router_headers(request: Request, message: Message) -> Request:
     found = message.headers
-    return Request(
-        operation=request.operation,
-        id=request.id,
-        tenant=request.tenant,
-        body=request.body,
-        media=request.media,
-        deadline=request.deadline,
+    return replace(
+        request,
         reply=_reply(found.get(headers.REPLY, "")),
-        headers=request.headers,
-        stream=request.stream,
         attempt=int(_number(found.get(headers.ATTEMPT, "1"), headers.ATTEMPT)),
         reason=found.get(headers.REASON, "router"),
         elapsed_ms=_number(found.get(headers.ELAPSED, "0"), headers.ELAPSED),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
@@ -119,13 +119,10 @@ class Responder:
         """Capacity now; runs in the heartbeat thread, so it only reads."""
         profile, slots = self._profile, self._slots
         identity = profile.identity
-        seen: dict[str, Any] = {"gpus": profile.gpus(), "rss": resident_bytes()}
         return Heartbeat(
             worker=identity.worker,
             pool=identity.pool,
-            implementation="native"
-            if identity.implementation == "native"
-            else "python",
+            implementation=identity.implementation,
             state="starting",
             seq=0,
             at=0.0,
@@ -140,7 +137,8 @@ class Responder:
             host=platform.node(),
             pid=os.getpid(),
             loop_lag_ms=round(self._lag.milliseconds, 1),
-            **seen,
+            rss=resident_bytes(),
+            gpus=profile.gpus(),
         )
 
 

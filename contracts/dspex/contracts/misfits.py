@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 import re
-from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from dspex.contracts.failures import BadRequest, nearest
+from dspex.contracts.media import decoder
 from dspex.contracts.walking import path_of
 
 _AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
@@ -102,7 +102,7 @@ def _opened(value: Any, media: str) -> Any:
         return value
     for kind in (dict[str, msgspec.Raw], list[msgspec.Raw]):
         try:
-            return _decoder(media, kind).decode(value)
+            return decoder(media, kind).decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
     return None
@@ -111,19 +111,12 @@ def _opened(value: Any, media: str) -> Any:
 def _fits(value: Any, wanted: Any, media: str) -> bool:
     try:
         if isinstance(value, msgspec.Raw):
-            _decoder(media, wanted).decode(value)
+            decoder(media, wanted).decode(value)
         else:
             msgspec.convert(value, wanted)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
-
-
-@cache
-def _decoder(media: str, wanted: Any) -> Any:
-    if media == "application/msgpack":
-        return msgspec.msgpack.Decoder(wanted)
-    return msgspec.json.Decoder(wanted)
 
 
 def _inside(wanted: Any, name: str, index: str) -> Any:

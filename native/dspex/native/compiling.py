@@ -106,7 +106,8 @@ class SignatureCache:
                 self._used -= len(oldest)
 
 
-_MARKERS = (b"CUSTOM-TYPE-START-IDENTIFIER", b"CUSTOM-TYPE-END-IDENTIFIER")
+TYPE_MARKERS = ("CUSTOM-TYPE-START-IDENTIFIER", "CUSTOM-TYPE-END-IDENTIFIER")
+"""Between these, in ``<<`` and ``>>``, DSPy writes content of its own into prompts."""
 
 _CACHE = SignatureCache()
 
@@ -145,10 +146,10 @@ def _compile(source: str | SignatureSpec, instructions: str | None) -> Compiled:
 
 
 def _refuse_markers(encoded: bytes) -> None:
-    for marker in _MARKERS:
-        if marker in encoded:
+    for marker in TYPE_MARKERS:
+        if marker.encode() in encoded:
             raise InvalidSignature(
-                f"The signature holds {marker.decode()!r}, which DSPy reads as a "
+                f"The signature holds {marker!r}, which DSPy reads as a "
                 "mark of its own wherever it stands in a prompt.",
                 hint="Leave it out of names, types, descriptions and instructions.",
             )

@@ -91,6 +91,11 @@ def tagged_bytes(value: Any) -> bytes | None:
         return None
 
 
+def tag_bytes(value: bytes) -> dict[str, str]:
+    """Return the object that stands for bytes; `tagged_bytes` reads it."""
+    return {"$t": "bytes", "data": b64encode(value).decode()}
+
+
 def are_decimals(values: list[Any]) -> bool:
     """Say whether integers and texts are all values of ``Decimal``."""
     texts = [value for value in values if isinstance(value, str)]
@@ -139,7 +144,7 @@ def _decimal(value: Any) -> Any:
 
 def _bytes(value: Any) -> Any:
     if isinstance(value, bytes):  # MessagePack carries them as they are.
-        return {"$t": "bytes", "data": b64encode(value).decode()}
+        return tag_bytes(value)
     return NO if tagged_bytes(value) is None else value
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming, tracing
 from dspex.bus.core import NoResponders
-from dspex.contracts import catalog, encoding, headers
+from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     Accepted,
     AcceptedWord,
@@ -266,7 +266,7 @@ def _too_late(ticket: Ticket, worker: str) -> str:
 def wanted_of(request: Request, body: object) -> Wanted:
     """What the request needs of who answers it."""
     return Wanted(
-        operation=catalog.operation(request.operation).name,
+        operation=request.operation,
         route=read_route(request.route),
         lm=getattr(body, "lm", None) or "",
     )

@@ -12,14 +12,14 @@ from uuid import uuid4
 import msgspec
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Events, audience_of
+from dspex.bus.health import read_beat
 from dspex.bus.program import VERSION, Context
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding
 from dspex.contracts.envelope import Requested, failed
 from dspex.contracts.failures import Failure, WorkerLost, internal
-from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
 from dspex.native.compiling import compile_signature
@@ -91,7 +91,7 @@ class Router:
         timeout = self._settings.default_timeout
         request = incoming.read(message, address.name, address.tenant, timeout)
         logs.request_id.set(request.id)
-        events = Events(self._bus, self._audience(request))
+        events = Events(self._bus, audience_of(request, self._subjects, 0))
         with tracing.span(f"route {request.operation}", request.headers) as span:
             ticket = Ticket(request, events, self._settings.grace)
             code = await self._route(ticket)
@@ -148,24 +148,11 @@ class Router:
             require_demos(compiled, body.demos, extra_fields(request.operation))
         return body
 
-    def _audience(self, request: Request) -> Audience:
-        return Audience(
-            subjects=self._subjects.of(request.tenant),
-            request=request.id,
-            reply=request.reply,
-            stream=request.stream,
-            media=request.media,
-        )
-
     def _hear(self, message: Message) -> None:
         try:
-            beat: Heartbeat = encoding.decode(message.data, Heartbeat)
-            said = self._subjects.read_heartbeat(message.subject)
+            beat = read_beat(self._subjects, message)
         except Failure as failure:
             self._unread.warning("heartbeat not read: %s", failure.message)
-            return
-        if said != (beat.pool, beat.worker):  # permissions pin subjects, not bodies
-            self._unread.warning("heartbeat of %s says %s", said, beat.worker[:80])
             return
         self.targets.hear(beat, self._clock())
 

@@ -23,8 +23,8 @@ class JSONAdapter(dspy.JSONAdapter):  # type: ignore[misc]  # DSPy ships no type
     reply, so the prompt only has to say the task and the names.
     """
 
-    # The name is not free: dspy.streaming picks the way to find fields in a
-    # stream by the class name of the adapter and refuses names it does not know.
+    # It keeps the name of its parent: DSPy's stream listeners know adapters by the
+    # name of their class and refuse others. Ours do not, but a program's own may.
 
     def format_system_message(self, signature: type[dspy.Signature]) -> str:
         """Say the task and the names of the outputs."""

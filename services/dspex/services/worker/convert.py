@@ -6,7 +6,6 @@ whatever they print as. Here 3 stays 3, None stays null, and bytes are tagged.
 
 from __future__ import annotations
 
-import base64
 import datetime
 import enum
 import math
@@ -17,6 +16,8 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.failures import OutputInvalid
+from dspex.native.compiling import TYPE_MARKERS
+from dspex.native.scalars import tag_bytes
 from dspex.services.worker.signatures import python_value
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
 
     from dspex.native.compiling import Compiled
 
-MARKERS = (
-    "<<CUSTOM-TYPE-START-IDENTIFIER>>",
-    "<<CUSTOM-TYPE-END-IDENTIFIER>>",
-)
+_MARKERS = tuple(f"<<{marker}>>" for marker in TYPE_MARKERS)
 
 
 def neutralised(value: Any) -> Any:
@@ -37,7 +35,7 @@ def neutralised(value: Any) -> Any:
     of its own making, such as an image to fetch.
     """
     if isinstance(value, str):
-        for marker in MARKERS:
+        for marker in _MARKERS:
             if marker in value:
                 value = value.replace(marker, marker.replace("<<", "< <"))
         return value
@@ -71,10 +69,6 @@ def to_wire(value: Any) -> Any:
         f"The program returned a {type(value).__name__}, which has no JSON form.",
         hint="Declare the output with a type from the signature language.",
     )
-
-
-def _bytes(value: bytes) -> dict[str, str]:
-    return {"$t": "bytes", "data": base64.b64encode(value).decode()}
 
 
 def _duration(value: datetime.timedelta) -> Any:
@@ -123,7 +117,7 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, _text),
     ((bool, int, type(None)), _same),
     (float, _number),
-    ((bytes, bytearray), _bytes),
+    ((bytes, bytearray), tag_bytes),
     (
         (datetime.datetime, datetime.date, datetime.time),
         lambda value: value.isoformat(),

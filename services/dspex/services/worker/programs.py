@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
 import msgspec
+from cachetools import LRUCache
 
 from dspex.bus.answering import Outcome
 from dspex.contracts.envelope import Usage
@@ -52,7 +52,7 @@ class Programs:
     def __init__(self, lms: LanguageModels, default_lm: str) -> None:
         self._lms = lms
         self._default_lm = default_lm
-        self._kept: OrderedDict[tuple[str, str], dspy.Module] = OrderedDict()
+        self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
 
     async def run(self, operation: str, body: Body, events: Events) -> Outcome:
         """Do one operation.
@@ -106,7 +106,6 @@ class Programs:
         """A module ready to call; shared, for a call leaves nothing in it."""
         key = (operation, compiled.digest)
         if key in self._kept:
-            self._kept.move_to_end(key)
             return self._kept[key]
         names = [slot.field.name for slot in (*compiled.inputs, *compiled.outputs)]
         if operation == "chain_of_thought" and REASONING in names:
@@ -118,8 +117,6 @@ class Programs:
             )
         module = self._MODULES[operation](dspy_signature(compiled))
         self._kept[key] = module
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
         return module
 
 

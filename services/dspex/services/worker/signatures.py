@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime
 import inspect
 import uuid
-from collections import OrderedDict
 from decimal import Decimal
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import dspy
 import msgspec
+from cachetools import LRUCache, cached
 from msgspec import UNSET
 
 from dspex.native.checking import fits
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 CACHE_LIMIT = 256
 """The most classes kept; each costs a pydantic model."""
 
-_cache: OrderedDict[str, type[dspy.Signature]] = OrderedDict()
-_lock = Lock()
+_cache: LRUCache[str, type[dspy.Signature]] = LRUCache(CACHE_LIMIT)
 
 
+@cached(_cache, key=attrgetter("digest"), lock=Lock())
 def dspy_signature(compiled: Compiled) -> type[dspy.Signature]:
     """Return the class of a signature; the same one for the same digest.
 
@@ -54,17 +55,7 @@ def dspy_signature(compiled: Compiled) -> type[dspy.Signature]:
     Args:
         compiled: The signature, read natively.
     """
-    with _lock:
-        found = _cache.get(compiled.digest)
-        if found is not None:
-            _cache.move_to_end(compiled.digest)
-            return found
-    made = _build(compiled)
-    with _lock:
-        _cache[compiled.digest] = made
-        while len(_cache) > CACHE_LIMIT:
-            _cache.popitem(last=False)
-    return made
+    return _build(compiled)
 
 
 def annotation(expr: TypeExpr) -> Any:
