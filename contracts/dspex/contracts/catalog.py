@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dspex.contracts import requests
+from dspex.contracts import native_requests, requests
 from dspex.contracts.failures import UnknownOperation, nearest
 
 
@@ -55,15 +55,15 @@ _ALL = (
     Operation(
         name="signature.parse",
         summary="Read a signature: its fields, types and JSON Schemas.",
-        request=requests.ParseSignature,
-        outputs=requests.ParsedSignature,
+        request=native_requests.ParseSignature,
+        outputs=native_requests.ParsedSignature,
         implementation="native",
     ),
     Operation(
         name="signature.validate",
         summary="Check values against a signature's types and constraints.",
-        request=requests.ValidateSignature,
-        outputs=requests.ValidatedSignature,
+        request=native_requests.ValidateSignature,
+        outputs=native_requests.ValidatedSignature,
         implementation="native",
     ),
 )

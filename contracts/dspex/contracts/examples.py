@@ -12,13 +12,12 @@ from dspex.contracts import envelope
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
+from dspex.contracts.native_requests import ParseSignature, ValidateSignature
 from dspex.contracts.requests import (
     Body,
     LmConfig,
     Options,
-    ParseSignature,
     Predict,
-    ValidateSignature,
 )
 from dspex.contracts.signatures import Constraints, FieldSpec, SignatureSpec
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from dspex.contracts.signatures import Fault, Signature, SignatureSpec
+from dspex.contracts.signatures import SignatureSpec
 
 Adapter = Literal["chat", "json", "xml"]
 ContentType = Literal["application/json", "application/msgpack"]
@@ -82,56 +82,3 @@ class Predict(Body, frozen=True, kw_only=True):
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None
-
-
-class ParseSignature(Body, frozen=True, kw_only=True):
-    """Read a signature and say what it means.
-
-    Attributes:
-        signature: Text, or its structured form.
-        instructions: What to do, instead of the signature's own instructions.
-    """
-
-    signature: str | SignatureSpec
-    instructions: str | None = None
-
-
-class ParsedSignature(Struct, frozen=True, kw_only=True):
-    """Outputs of ``signature.parse``.
-
-    Attributes:
-        signature: What it means; may be sent back wherever a signature is asked for.
-    """
-
-    signature: Signature
-
-
-class ValidateSignature(Body, frozen=True, kw_only=True):
-    """Check values against one side of a signature.
-
-    Attributes:
-        signature: Text, or its structured form.
-        values: A value per field.
-        side: Which fields: ``inputs`` or ``outputs``.
-        mode: ``strict`` takes values as they are; ``lax`` also converts what
-            stands for a value, such as ``"3"`` for an ``int``.
-    """
-
-    signature: str | SignatureSpec
-    values: dict[str, Any]
-    side: Literal["inputs", "outputs"]
-    mode: Literal["strict", "lax"] = "strict"
-
-
-class ValidatedSignature(Struct, frozen=True, kw_only=True):
-    """Outputs of ``signature.validate``.
-
-    Attributes:
-        valid: Whether there are no faults.
-        values: The values, defaults filled in and, in lax mode, converted.
-        errors: The faults, the first twenty of them.
-    """
-
-    valid: bool
-    values: dict[str, Any]
-    errors: list[Fault]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.contracts.requests import (
-    Body,
+from dspex.contracts.native_requests import (
     ParsedSignature,
     ParseSignature,
     ValidatedSignature,
     ValidateSignature,
 )
+from dspex.contracts.requests import Body
 from dspex.native.checking import check
 from dspex.native.compiling import compile_signature
 
