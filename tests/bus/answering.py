@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bus.hearing import Heard
 
-from dspex.bus.answering import Answerer, Identity, Outcome, Slots
+from dspex.bus.answering import Answerer
 from dspex.bus.events import Events
+from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
+from dspex.bus.slots import Slots
 from dspex.contracts import encoding
-from dspex.contracts.envelope import Event, Reply, Usage, Words
+from dspex.contracts.envelope import Event, Reply, Usage
+from dspex.contracts.words import Words
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus, Message, Replies
@@ -40,6 +43,7 @@ class Rig:
             pool="light",
             worker="w1",
             implementation="python",
+            operations=frozenset({"predict"}),
             dspy="3.x",
         )
         self.answerer = Answerer(serving, identity, self.slots, self._run)
@@ -71,6 +75,7 @@ class Rig:
         found = {
             at.pool_run("light"): self.direct,
             at.worker_run("w1"): self.answerer.dispatched,
+            at.worker_stop("w1"): self.answerer.drop,
             at.cancels(): self.answerer.cancel,
             at.tenant_cancels(): self.answerer.cancel,
         }

@@ -10,8 +10,8 @@ import pytest
 from tests.bus.answering import BODY, DONE, Rig, event, word
 from tests.bus.hearing import Heard, eventually
 
-from dspex.bus.answering import Outcome
 from dspex.bus.events import Audience, Events
+from dspex.bus.running import Outcome
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, Event, Reply
 from dspex.contracts.failures import OutputInvalid
@@ -382,7 +382,7 @@ async def test_a_stream_that_waits_is_watched(rig: Rig) -> None:
         subject = rig.subjects.pool_run("light")
         await rig.send(subject, replies.subject, request="q1", stream="inbox")
         await eventually(lambda: rig.slots.queued == 1)
-        [attempt] = rig.answerer._in_hand["default", "q1"]
+        attempt = rig.answerer._in_hand["default", "q1"]
         attempt.events._keep_alive_after = 0.05
 
     await eventually(lambda: rig.slots.queued == 0)

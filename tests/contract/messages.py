@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dspex.contracts import encoding, envelope, examples
+from dspex.contracts import encoding, envelope, examples, words
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BY_CODE
 from dspex.contracts.heartbeats import Heartbeat
@@ -27,7 +27,7 @@ ANSWERS |= {
     f"event.{kind}": (event, envelope.Event) for kind, event in examples.EVENTS.items()
 }
 ANSWERS |= {
-    f"word.{name}": (word, envelope.Words) for name, word in examples.WORDS.items()
+    f"word.{name}": (word, words.Words) for name, word in examples.WORDS.items()
 }
 MESSAGES = REQUESTS | ANSWERS
 

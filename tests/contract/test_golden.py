@@ -16,7 +16,7 @@ from tests.contract.messages import (
     leaf_lines,
 )
 
-from dspex.contracts import encoding, envelope, examples
+from dspex.contracts import encoding, envelope, examples, words
 from dspex.contracts.failures import BY_CODE, CATEGORIES, BadRequest, Failure
 
 
@@ -83,9 +83,9 @@ def test_every_kind_of_event() -> None:
 
 def test_every_word() -> None:
     """There is an example of every word a process tells a router."""
-    words = {word.__struct_config__.tag for word in envelope.Words.__args__}
+    tags = {word.__struct_config__.tag for word in words.Words.__args__}
 
-    assert words == set(examples.WORDS)
+    assert tags == set(examples.WORDS)
 
 
 def test_failures() -> None:
@@ -129,12 +129,13 @@ def test_leaves_say_everything(leaf: type[Failure]) -> None:
 
 def test_messagepack_bytes() -> None:
     """MessagePack has its golden bytes too: names as in JSON, in the same order."""
-    word = envelope.BusyWord(request="r-1", queued=3)
+    word = words.BusyWord(request="r-1", queued=3)
 
     data = encoding.encode(word, encoding.MSGPACK)
 
     assert data.hex() == (
-        "83a4776f7264a462757379a772657175657374a3722d31a671756575656403"
+        "85a4776f7264a462757379a772657175657374a3722d31a671756575656403"
+        "a7696e5f68616e6400a5796f75727300"
     )
 
 

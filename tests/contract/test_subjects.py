@@ -11,11 +11,11 @@ import pytest
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import Address, Subjects, answerable, is_token, token
 
-READ = ("call", "cancel", "native", "heartbeat")
+READ = ("call", "cancel", "event", "native", "heartbeat")
 
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
-    *("event", "events", "cancel", "cancels"),
+    *("event", "events", "all_events", "cancel", "cancels"),
 )
 """What clients publish or subscribe to, so what each tenant has for itself."""
 
@@ -96,6 +96,14 @@ def test_cancel_is_read_back(tenant: str) -> None:
     subjects = Subjects(tenant=tenant)
 
     assert Subjects().read_cancel(subjects.cancel("r-1")) == Address(tenant, "r-1")
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_event_is_read_back(tenant: str) -> None:
+    """An event subject says its tenant and its request again."""
+    subject = Subjects(tenant=tenant).event("r-1", "accepted")
+
+    assert Subjects().read_event(subject) == Address(tenant, "r-1")
 
 
 @pytest.mark.parametrize("tenant", ["default", "acme"])

@@ -58,8 +58,9 @@ async def test_failures_are_typed(client: Client, model: ScriptedModel) -> None:
     """What the reply calls a code is an exception class here, with its facts."""
     model.fail_with(429, retry_after=3, times=1)
 
+    once = client.with_options(more={"idempotent": False})
     with pytest.raises(LmRateLimit) as limited:
-        await client.predict("q -> a", q="x")
+        await once.predict("q -> a", q="x")
     with pytest.raises(InvalidInputs, match=r"inputs\.q"):
         await client.predict("q -> a", p="x")
 

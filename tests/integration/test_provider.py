@@ -33,7 +33,7 @@ async def test_status(
     """Each kind of refusal keeps its meaning, and the next request works."""
     model.fail_with(status, retry_after=2 if status == 429 else None, times=1)
 
-    found = await asker.ask("predict", question())
+    found = await asker.ask("predict", once())
 
     assert found.code == code
     assert found.body["category"] == "provider"
@@ -42,6 +42,31 @@ async def test_status(
     assert found.body["retry_after_ms"] == (2000 if status == 429 else None)
     assert "test-key" not in json.dumps(found.body)
     assert (await asker.ask("predict", question())).code == "done"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_failure_that_passes(
+    asker: Asker, model: ScriptedModel, status: int
+) -> None:
+    """What may pass is tried again, after the pause the provider asks for."""
+    model.fail_with(status, retry_after=1 if status == 429 else None, times=1)
+    begun = time.monotonic()
+
+    found = await asker.ask("predict", question())
+
+    assert found.code == "done"
+    assert found.body["metadata"]["attempts"] == 2
+    assert found.body["metadata"]["reason"].endswith(f"_after_{_CODES[status]}")
+    if status == 429:
+        assert time.monotonic() - begun >= 1.0
+
+
+_CODES = {429: "lm_rate_limit", 500: "lm_unavailable", 503: "lm_unavailable"}
+
+
+def once() -> dict[str, Any]:
+    """A question that is not asked again when it fails."""
+    return question() | {"options": {"idempotent": False}}
 
 
 async def test_context_window(asker: Asker, model: ScriptedModel) -> None:
@@ -70,7 +95,7 @@ async def test_garbage(asker: Asker, model: ScriptedModel) -> None:
     """A provider that does not speak its protocol is ``lm_unavailable``."""
     model.send_garbage(times=1)
 
-    found = await asker.ask("predict", question())
+    found = await asker.ask("predict", once())
 
     assert found.code == "lm_unavailable"
 

@@ -398,7 +398,7 @@ async def test_statistics_count_failures(asker: Asker, model: ScriptedModel) -> 
     before = await _errors(asker)
 
     model.fail_with(500, times=1)
-    await asker.ask("predict", question())
+    await asker.ask("predict", question() | {"options": {"idempotent": False}})
     await asker.ask("predict", {"signature": "q -> a", "inputs": {}})
 
     after = await _errors(asker)

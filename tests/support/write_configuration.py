@@ -47,6 +47,21 @@ _SECTIONS = (
         "DSPEX_POOLS_<NAME>_<KEY>",
         configuration.Pool,
     ),
+    ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", configuration.Router),
+    (
+        "`[fallbacks.<operation>]`",
+        'What stands in for what; `[fallbacks."*"]` is for operations without their '
+        "own section. A request that names its pool in `Dspex-Route` gets that pool.",
+        "",
+        configuration.Fallback,
+    ),
+    (
+        "`[tenants.<name>]`",
+        'What a tenant may use; `[tenants."*"]` is for each one without its own '
+        "section, and `default` is who publishes on the plain subjects.",
+        "",
+        configuration.Tenant,
+    ),
 )
 
 
@@ -75,7 +90,7 @@ def _section(title: str, said: str, variable: str, struct: type[Any]) -> str:
         if not _is_section(field.type)
     ]
     lines = [f"## {title}", "", *([said, ""] if said else [])]
-    lines += [f"Variable: `{variable}`.", ""]
+    lines += [f"Variable: `{variable}`.", ""] if variable else []
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows]
     return "\n".join([*lines, ""])
 
@@ -87,11 +102,15 @@ def _is_section(annotation: Any) -> bool:
 
 def _type(annotation: Any) -> str:
     schema = msgspec.json.schema(annotation)
-    options = [one for one in schema.get("anyOf", [schema]) if one["type"] != "null"]
+    options = [
+        one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"
+    ]
     return " or ".join(_bounded(one) for one in options)
 
 
 def _bounded(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
     name = {"string": "text", "boolean": "true or false"}.get(
         schema["type"], schema["type"]
     )
@@ -107,6 +126,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "absent"
+    if field.default is msgspec.NODEFAULT:
+        return "empty"
     return f"`{msgspec.json.encode(field.default).decode()}`"
 
 

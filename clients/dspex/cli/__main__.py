@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dspex.cli import call, demo, doctor, up
+from dspex.cli import call, decisions, demo, doctor, up
 from dspex.contracts import catalog
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import Failure
@@ -56,6 +56,14 @@ Exit status 1 if the request fails; the failure's code, what was wrong and what 
 do about it are on standard error.
 """
 
+_DECISIONS = """\
+Ask every router what it did: counters, pools with their free places and queues, open
+breakers, and the last decisions with their reasons.
+
+  dspex decisions --limit 20
+  dspex decisions --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
+"""
+
 _DOCTOR = """\
 Look at what a stack needs on this machine: Python, nats-server, its port, the
 configuration, DSPy, the language model, the GPU. Says what to do about what is
@@ -77,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "up", "run the whole stack here until Ctrl-C", _UP)
     _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
     _add_call(_add(commands, "call", "ask one question", _CALL))
+    _add_decisions(_add(commands, "decisions", "show what the routers did", _DECISIONS))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -182,6 +191,15 @@ def _add_call(found: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_decisions(found: argparse.ArgumentParser) -> None:
+    found.add_argument("--request", metavar="ID", help="only those of this request")
+    found.add_argument(
+        "--limit", type=int, default=10, metavar="N", help="the last N; default: 10"
+    )
+    found.add_argument("--url", metavar="URL", help="NATS server, host:port")
+    found.add_argument("--json", action="store_true", help="print one JSON list")
+
+
 def _version() -> str:
     return version("dspex")
 
@@ -190,6 +208,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": up.main,
     "demo": demo.main,
     "call": call.main,
+    "decisions": decisions.main,
     "doctor": doctor.main,
 }
 

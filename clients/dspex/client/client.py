@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from dspex.contracts.envelope import (
     Reply,
     failure,
 )
-from dspex.contracts.failures import DeadlineExceeded, NoWorker
+from dspex.contracts.failures import BusUnavailable, DeadlineExceeded, NoWorker
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ DEFAULT_TIMEOUT = 120.0
 
 LATE = 0.5
 """Seconds past the deadline in which the failure that says so may still come."""
+
+
+RESEND = 5.0
+"""Seconds without an answer after which a request is sent again, and again after
+twice as long: the same id means that it runs once, and a router that died with it
+is the only one that did not hear of it."""
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -76,6 +83,9 @@ class Options(Struct, frozen=True, kw_only=True):
         lm: Name of a language model in the workers' configuration.
         config: What to change about it, such as ``{"temperature": 0.7}``.
         adapter: How the prompt is written: ``chat``, ``json`` or ``xml``.
+        cache: Whether a kept answer will do: ``use``, ``refresh`` or ``off``.
+        priority: Who goes first where requests wait: 1 first, 5 last.
+        more: Other ``options`` of the body, such as ``{"idempotent": False}``.
     """
 
     timeout: float = DEFAULT_TIMEOUT
@@ -87,12 +97,18 @@ class Options(Struct, frozen=True, kw_only=True):
     lm: str | None = None
     config: dict[str, Any] | None = None
     adapter: str | None = None
+    cache: str = ""
+    priority: int | None = None
+    more: dict[str, Any] | None = None
 
     def body(self, signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         """The body of a request that fills a signature."""
         names = ("instructions", "demos", "lm", "config", "adapter")
         given = {name: getattr(self, name) for name in names}
         said = {name: value for name, value in given.items() if value is not None}
+        options = {"priority": self.priority} if self.priority is not None else {}
+        if options := options | (self.more or {}):
+            said["options"] = options
         return {"signature": signature, "inputs": inputs} | said
 
 
@@ -151,12 +167,7 @@ class Client:
             Failure: The leaf of the tree that says what went wrong.
         """
         try:
-            message = await self._bus.request(
-                self._subject(operation),
-                encoding.encode(body),
-                headers=self._headers(operation),
-                timeout=self.options.timeout + LATE,
-            )
+            message = await self._ask(operation, encoding.encode(body))
         except NoResponders:
             raise self._nobody() from None
         except TimeoutError:
@@ -167,6 +178,29 @@ class Client:
                 outputs=reply.outputs, metadata=reply.metadata, request=reply.request
             )
         raise failure(reply)
+
+    async def _ask(self, operation: str, data: bytes) -> Message:
+        """Send a request, and once more whenever it may have been lost."""
+        subject, sent = self._subject(operation), self._headers(operation)
+        until = time.monotonic() + self.options.timeout + LATE
+        # Any worker of a pool may get it, and one does not know what another runs.
+        pause = math.inf if self.options.pool else RESEND
+        async with await self._bus.replies() as replies:
+            replies.target = subject
+            while True:
+                await self._bus.publish(
+                    subject, data, headers=sent, reply=replies.subject
+                )
+                left = until - time.monotonic()
+                try:
+                    return await replies.next(max(0.0, min(left, pause)))
+                except TimeoutError:
+                    if left <= pause:
+                        raise
+                    pause *= 2
+                except BusUnavailable:
+                    if self.options.pool or left <= 0:
+                        raise
 
     async def stream(
         self, operation: str, body: Mapping[str, Any]
@@ -220,6 +254,8 @@ class Client:
             headers.REQUEST: options.request or uuid4().hex,
             headers.DEADLINE: f"{(time.time() + options.timeout) * 1000:.0f}",
         }
+        if options.cache:
+            sent[headers.CACHE] = options.cache
         if options.route:
             sent[headers.ROUTE] = options.route
         if options.pool:

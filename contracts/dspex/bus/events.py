@@ -16,6 +16,7 @@ from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     CancelledEvent,
+    Delta,
     Done,
     DoneEvent,
     Failed,
@@ -34,6 +35,7 @@ from dspex.contracts.failures import (
     OutputInvalid,
 )
 from dspex.contracts.subjects import Subjects, is_token
+from dspex.contracts.words import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +60,7 @@ class Audience(Struct, frozen=True, kw_only=True):
         reply: The client's reply subject; empty when it wants no answer.
         stream: ``events``, ``inbox`` or empty.
         media: Encoding of what goes to the reply subject.
+        again: The request was told of before: only its reply subject is told.
     """
 
     subjects: Subjects
@@ -66,6 +69,7 @@ class Audience(Struct, frozen=True, kw_only=True):
     reply: str = ""
     stream: str = ""
     media: str = encoding.JSON
+    again: bool = False
 
 
 def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
@@ -104,12 +108,22 @@ class Events:
         self._seq = 0
         self._to_inbox = audience.stream == "inbox" and answerable(audience.reply)
         self._probe: Replies | None = None
+        self._kept: list[Text] | None = None
         self._last = time.monotonic()
 
     @property
     def streams(self) -> bool:
         """Whether the client asked for deltas."""
         return bool(self.audience.stream)
+
+    @property
+    def deltas(self) -> list[Text]:
+        """The deltas told since ``keep_deltas``."""
+        return self._kept or []
+
+    def keep_deltas(self) -> None:
+        """Remember the deltas that are told from now on."""
+        self._kept = []
 
     def reply_in(self, media: str | None) -> None:
         """Encode what goes to the reply subject so, if the request says how."""
@@ -135,12 +149,14 @@ class Events:
         try:
             data = encoding.encode(event)
             inbox = self._for_inbox(event, data)
-            await self._bus.publish(
-                audience.subjects.event(audience.request, tag), data
-            )
+            if not audience.again:
+                subject = audience.subjects.event(audience.request, tag)
+                await self._bus.publish(subject, data)
         except BadRequest:
             self._seq -= 1  # not told, so the next event takes its number
             raise
+        if self._kept is not None and isinstance(event, Delta):
+            self._kept.append(Text(field=event.field, text=event.text))
         if self._to_inbox:
             await self._publish_to_inbox(event, inbox)
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
+from dspex.bus.outgoing import answerable
+from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.heartbeats import Heartbeat
@@ -59,6 +61,7 @@ class Heart:
         connect: Opens the connection the heartbeats go over.
         read: The present capacity; called in the heartbeat thread, so it must only
             read plain values.
+        worker: Incarnation under which it answers pings; empty: none.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Heart:
         subjects: Subjects,
         connect: Callable[[], Awaitable[Bus]],
         read: Callable[[], Heartbeat],
+        worker: str = "",
     ) -> None:
+        self._worker = worker
         self._subjects = subjects
         self._connect = connect
         self._read = read
@@ -121,7 +126,15 @@ class Heart:
         def asked(message: Message) -> None:
             self._beat_now()
 
+        def pinged(message: Message) -> None:
+            if answerable(message.reply):
+                answers.start(bus.publish(message.reply, b"{}"), "pong")
+
+        answers = Tasks()
         await bus.subscribe(self._subjects.discover(), asked)
+        if self._worker:
+            # To the end: whoever pings later is told by the server that we are gone.
+            await bus.subscribe(self._subjects.worker_ping(self._worker), pinged)
         while True:
             self._wake.clear()
             leaving = self._state == "leaving"
@@ -131,6 +144,7 @@ class Heart:
             if leaving:
                 break
             await self._rest()
+        await answers.join(1.0)
         await bus.close()
 
     async def _send(self, bus: Bus) -> None:

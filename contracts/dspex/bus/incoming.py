@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
 
 STREAMS = ("", "events", "inbox")
+CACHES = ("", "use", "refresh", "off")
 LONGEST = 24 * 3600.0
 """Longest time a request may ask for, seconds."""
 
@@ -43,6 +44,10 @@ class Request(Struct, frozen=True, kw_only=True):
         attempt: Number of this dispatch; 1 when it came without a router.
         reason: Why the router chose this process.
         elapsed_ms: How long the router had it.
+        router: Which router sent it; empty when it came without one.
+        lm: Language model to use instead of the one asked for; empty: that one.
+        returns: Whether the router wants to have the answer too.
+        cache: Whether a kept answer will do: ``use``, ``refresh``, ``off`` or empty.
         headers: All headers, for trace context and for passing on.
     """
 
@@ -59,6 +64,10 @@ class Request(Struct, frozen=True, kw_only=True):
     attempt: int = 1
     reason: str = "direct"
     elapsed_ms: float = 0.0
+    router: str = ""
+    lm: str = ""
+    returns: bool = False
+    cache: str = ""
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, at unix milliseconds ``now``."""
@@ -99,6 +108,7 @@ def read(
         headers=found,
         stream=_stream(found.get(headers.STREAM, "")),
         route=found.get(headers.ROUTE) or "auto",
+        cache=_cache(found.get(headers.CACHE, "")),
     )
     if deadline <= now:
         raise DeadlineExceeded(
@@ -135,6 +145,9 @@ def _with_router_headers(request: Request, message: Message) -> Request:
         attempt=int(_number(found.get(headers.ATTEMPT, "1"), headers.ATTEMPT)),
         reason=found.get(headers.REASON, "router"),
         elapsed_ms=_number(found.get(headers.ELAPSED, "0"), headers.ELAPSED),
+        router=found.get(headers.ROUTER, "")[:64],
+        lm=found.get(headers.LM, ""),
+        returns=found.get(headers.RETURN) == "reply",
     )
 
 
@@ -159,6 +172,16 @@ def _stream(value: str) -> str:
             f"{headers.STREAM} {value[:40]!r} is unknown. Allowed: events, inbox.",
             field=headers.STREAM,
             hint="'inbox' sends the events to your reply subject too.",
+        )
+    return value
+
+
+def _cache(value: str) -> str:
+    if value not in CACHES:
+        raise BadRequest(
+            f"{headers.CACHE} {value[:40]!r} is unknown. Allowed: use, refresh, off.",
+            field=headers.CACHE,
+            hint="'use' takes a kept answer to the same request, where there is one.",
         )
     return value
 

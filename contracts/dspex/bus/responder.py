@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from dspex.bus.answering import Answerer, Identity, Run, Slots
+from dspex.bus.answering import Answerer
 from dspex.bus.core import Message
 from dspex.bus.health import Heart, LoopLag
+from dspex.bus.running import Identity, Run
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.heartbeats import Gpu, Heartbeat
 
 if TYPE_CHECKING:
     from dspex.bus.program import Context
+    from dspex.bus.slots import Slots
 
 
 def _no_gpus() -> list[Gpu]:
@@ -36,8 +38,12 @@ class Profile(Struct, frozen=True, kw_only=True):
             that of the default tenant and that of all others.
         queue: That queue group.
         operation_of: The operation a direct message asks for.
-        operations: What it can do.
+        operations: What it does.
+        spare: What it can do when nobody else does.
+        weight: How much of the work it takes.
         lms: Names of the language models it is set up for.
+        lm: The one used by requests that name none.
+        versions: Digest of what its answers depend on beside the request.
         gpus: Reads the GPUs it sees.
     """
 
@@ -47,7 +53,11 @@ class Profile(Struct, frozen=True, kw_only=True):
     queue: str
     operation_of: Callable[[Message], str]
     operations: list[str]
+    spare: list[str] = field(default_factory=list)
+    weight: float = 1.0
     lms: list[str] = field(default_factory=list)
+    lm: str = ""
+    versions: str = ""
     gpus: Callable[[], list[Gpu]] = _no_gpus
 
 
@@ -64,8 +74,9 @@ class Responder:
             context.bus, profile.identity.subjects, profile.info, self._endpoints()
         )
         self._lag = LoopLag()
+        identity = profile.identity
         self._heart = Heart(
-            profile.identity.subjects, context.connect_again, self._beat
+            identity.subjects, context.connect_again, self._beat, identity.worker
         )
 
     async def start(self) -> None:
@@ -100,9 +111,11 @@ class Responder:
             "cancel": subjects.cancels(),
             "tenant_cancel": subjects.tenant_cancels(),
         }
+        stop = subjects.worker_stop(profile.identity.worker)
         direct = dict(zip(("direct", "tenant_direct"), profile.direct, strict=True))
         return [
             Endpoint(name="run", subject=run, handler=answerer.dispatched),
+            Endpoint(name="stop", subject=stop, handler=answerer.drop),
             *(
                 Endpoint(
                     name=name, subject=one, handler=self._direct, queue=profile.queue
@@ -127,11 +140,16 @@ class Responder:
             seq=0,
             at=0.0,
             operations=profile.operations,
+            spare=profile.spare,
             concurrency=slots.concurrency,
             queue=slots.queue,
             in_flight=slots.in_flight,
             queued=slots.queued,
+            routers=slots.by_router(),
+            weight=profile.weight,
             lms=profile.lms,
+            lm=profile.lm,
+            versions=profile.versions,
             dspy=identity.dspy,
             python=platform.python_version(),
             host=platform.node(),

@@ -143,7 +143,7 @@ class Leases:
         return Lease(key=key, value=value, revision=revision)
 
     async def _find(self, key: str) -> Message | None:
-        return await _last(self._bus, self._stream, self._subject(key))
+        return await last_message(self._bus, self._stream, self._subject(key))
 
     def _subject(self, key: str) -> str:
         return f"{self._root}.{token(key, 'key')}"
@@ -228,7 +228,7 @@ class Blobs:
             NotFound: There is none, or it has ended.
             BusUnavailable: It could not be read whole.
         """
-        about = await _last(self._bus, self._stream, self._about(name))
+        about = await last_message(self._bus, self._stream, self._about(name))
         if about is None:
             raise NotFound(
                 f"There is no blob {name[:80]!r}.",
@@ -284,7 +284,7 @@ class Blobs:
         return f"$O.{self._bucket}.M.{encoded}"
 
 
-async def _last(bus: NatsBus, stream: str, subject: str) -> Message | None:
+async def last_message(bus: NatsBus, stream: str, subject: str) -> Message | None:
     """The last message of a subject, if there is one."""
     try:
         found = await bus.request(f"{API}.DIRECT.GET.{stream}.{subject}", timeout=5)

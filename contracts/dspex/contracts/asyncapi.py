@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.contracts import envelope, examples, headers, schemas
+from dspex.contracts import admin, envelope, examples, headers, schemas
 from dspex.contracts.catalog import OPERATIONS, Operation
 from dspex.contracts.encoding import CONTENT_TYPES, JSON
 from dspex.contracts.heartbeats import Heartbeat
@@ -69,6 +69,10 @@ REQUEST_HEADERS: dict[str, Schema] = {
     headers.STREAM: {
         "enum": ["events", "inbox"],
         "description": "Tell deltas: on the event subjects, or to the reply too.",
+    },
+    headers.CACHE: {
+        "enum": ["use", "refresh", "off"],
+        "description": "Whether a kept answer will do; the router's default if absent.",
     },
     headers.TRACEPARENT: {
         "type": "string",
@@ -171,6 +175,9 @@ def _channels() -> dict[str, Schema]:
         ["heartbeat"],
         "Capacity and state of one process, every second.",
     )
+    found["notice.breaker"] = _channel(
+        _PLAIN.notice("breaker"), ["notice.breaker"], "What operators want to know."
+    )
     return found
 
 
@@ -219,6 +226,7 @@ def _operations() -> dict[str, Schema]:
         found[f"{face}event"] = _one_way("send", f"{face}event")
         found[f"{face}cancel"] = _one_way("receive", f"{face}cancel")
     found["heartbeat"] = _one_way("send", "heartbeat")
+    found["notice.breaker"] = _one_way("send", "notice.breaker")
     return found
 
 
@@ -273,6 +281,12 @@ def _messages() -> dict[str, Schema]:
         {"$ref": _ANSWER_TYPE.format(name="Heartbeat")},
         examples.HEARTBEAT,
     )
+    found["notice.breaker"] = _message(
+        schemas.summary(admin.BreakerNotice),
+        "",
+        {"$ref": _ANSWER_TYPE.format(name="BreakerNotice")},
+        examples.BREAKER_NOTICE,
+    )
     return found
 
 
@@ -317,7 +331,14 @@ def _schemas() -> dict[str, Schema]:
     outputs = [one.outputs for one in OPERATIONS.values()]
     _, asked = schemas.components(bodies, ref=_REQUEST_TYPE)
     _, answered = schemas.components(
-        [envelope.Done, envelope.Failed, envelope.Event, Heartbeat, *outputs],
+        [
+            envelope.Done,
+            envelope.Failed,
+            envelope.Event,
+            admin.BreakerNotice,
+            Heartbeat,
+            *outputs,
+        ],
         ref=_ANSWER_TYPE,
         lenient=True,
     )

@@ -24,6 +24,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         outputs: Type of the reply's ``outputs``; ``dict`` when the request's
             signature says what they are.
         implementation: Who can do it: ``python`` (a DSPy worker) or ``native``.
+        idempotent: Whether it may run again elsewhere when the process that had it is
+            lost, unless the request says otherwise.
         streams: Whether outputs can arrive as deltas.
     """
 
@@ -33,6 +35,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     outputs: Any
     implementation: Literal["python", "native"]
     streams: bool = False
+    idempotent: bool = True
 
 
 _ALL = (

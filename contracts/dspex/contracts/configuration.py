@@ -10,13 +10,14 @@ valid one named.
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from dspex.contracts import encoding
-from dspex.contracts.failures import BadRequest
+from dspex.contracts.catalog import OPERATIONS
+from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         processes: How many ``dspex up`` starts.
         concurrency: Requests one process runs at a time.
         queue: Requests one process lets wait beyond those.
+        weight: How much of the work one process takes: 2 is twice its share.
         lm: Language model of requests that name none.
         request_timeout_s: Deadline of requests that bring none, seconds.
     """
@@ -94,11 +96,75 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processes: Annotated[int, Meta(ge=0)] = 1
     concurrency: Annotated[int, Meta(ge=1)] = 16
     queue: Annotated[int, Meta(ge=0)] = 64
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     lm: str = "default"
     request_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
 
 
-_SECTIONS: dict[str, type[Struct]] = {"NATS": Nats, "LMS": Lm, "POOLS": Pool}
+class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[router]``: how requests are admitted, retried and kept.
+
+    Attributes:
+        queue: Most requests that wait for one pool in one router.
+        queue_timeout_s: Longest wait for a slot, seconds.
+        retries: How often a request is tried again after its language model failed.
+        slow_call_s: Calls of a language model that take longer are slow, and when all
+            are, it is left alone for a while; absent: none is.
+        cache: What holds for requests without ``Dspex-Cache``: ``off`` or ``use``.
+        cache_mib: Most memory of kept answers, MiB; 0 keeps none.
+        cache_ttl_s: How long an answer is kept, seconds.
+        shared_cache: Whether routers share kept answers, in a NATS key-value bucket.
+        decisions: How many of the last decisions are kept to look at.
+    """
+
+    queue: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    queue_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 3
+    slow_call_s: Annotated[float, Meta(gt=0)] | None = None
+    cache: Literal["off", "use"] = "off"
+    cache_mib: Annotated[float, Meta(ge=0)] = 64.0
+    cache_ttl_s: Annotated[float, Meta(gt=0)] = 3600.0
+    shared_cache: bool = False
+    decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+
+
+class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[fallbacks.<operation>]``, or ``"*"`` for all without their own.
+
+    Attributes:
+        pools: The pools that may answer, the preferred first; the next ones when
+            those before them cannot. Empty: all pools alike.
+        lms: For a language model, those to try in its place when it fails.
+    """
+
+    pools: list[str] = field(default_factory=list)
+    lms: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[tenants.<name>]``, or ``"*"`` for all without their own.
+
+    All routers together allow this much: each one its share.
+
+    Attributes:
+        rate_per_s: Requests per second; absent: any number.
+        burst: Requests at once that a tenant may send after a pause.
+        concurrency: Requests in hand at a time; absent: any number.
+        weight: Its share where tenants wait for the same slots.
+    """
+
+    rate_per_s: Annotated[float, Meta(gt=0)] | None = None
+    burst: Annotated[int, Meta(ge=1)] = 10
+    concurrency: Annotated[int, Meta(ge=1)] | None = None
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+
+
+_SECTIONS: dict[str, type[Struct]] = {
+    "NATS": Nats,
+    "ROUTER": Router,
+    "LMS": Lm,
+    "POOLS": Pool,
+}
 """The struct of each section that variables can override."""
 
 
@@ -110,12 +176,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         nats: Which server.
         lms: Language models by name.
         pools: Pools by name; without any, pool ``light`` with two processes.
+        router: How requests are admitted, retried and kept.
+        fallbacks: What stands in for what, by operation.
+        tenants: What tenants may use, by name.
     """
 
     prefix: str = DEFAULT_PREFIX
     nats: Nats = field(default_factory=Nats)
     lms: dict[str, Lm] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=lambda: {"light": Pool(processes=2)})
+    router: Router = field(default_factory=Router)
+    fallbacks: dict[str, Fallback] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
 
     @property
     def subjects(self) -> Subjects:
@@ -199,6 +271,29 @@ def _check(found: Configuration, origins: _Origins) -> None:
                 f"which no [lms.{pool.lm}] section describes. "
                 f"Described: {', '.join(sorted(found.lms))}."
             )
+    for name, fallback in found.fallbacks.items():
+        _check_fallback(name, fallback, found, origins)
+    for name in found.tenants:
+        if name != "*":
+            _check_name(name, f"tenants.{name}", origins)
+
+
+def _check_fallback(
+    name: str, fallback: Fallback, found: Configuration, origins: _Origins
+) -> None:
+    path = f"fallbacks.{name}"
+    if name != "*" and name not in OPERATIONS:
+        raise ConfigurationError(
+            f"{origins.of(path)}: {path} is for no operation. "
+            + nearest(name, [*OPERATIONS, "*"])
+        )
+    named = {lm for one, others in fallback.lms.items() for lm in (one, *others)}
+    if found.lms and (unknown := sorted(named - found.lms.keys())):
+        raise ConfigurationError(
+            f"{origins.of(path)}: {path}.lms names {unknown[0]!r}, "
+            f"which no [lms.{unknown[0]}] section describes. "
+            f"Described: {', '.join(sorted(found.lms))}."
+        )
 
 
 def _check_name(text: str, path: str, origins: _Origins) -> None:
@@ -233,7 +328,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section != "NATS":
+    if section not in ("NATS", "ROUTER"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

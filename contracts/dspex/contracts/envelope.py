@@ -133,10 +133,13 @@ class Decision(Struct, frozen=True, kw_only=True):
         worker: The chosen incarnation.
         pool: Its pool.
         reason: Why: ``only_candidate``, ``least_loaded``, ``least_loaded_of_two``,
-            ``route_worker``, with ``after_busy`` or ``after_no_responders`` when
-            an earlier choice fell through.
+            ``route_worker``, with ``after_busy``, ``after_worker_lost`` or the like
+            when an earlier choice fell through.
         candidates: Those compared, best first.
         eligible: How many could have answered.
+        attempt: Number of the dispatch that follows.
+        lm: Language model to use instead of the one asked for; empty: that one.
+        waited_ms: Milliseconds the request waited for its turn.
     """
 
     worker: str
@@ -144,6 +147,9 @@ class Decision(Struct, frozen=True, kw_only=True):
     reason: str
     candidates: list[Candidate]
     eligible: int
+    attempt: int = 1
+    lm: str = ""
+    waited_ms: float = 0.0
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -278,49 +284,6 @@ Event = (
 )
 FINAL_KINDS = frozenset({"done", "failed", "cancelled"})
 """The kinds that end a request."""
-
-
-class Word(Struct, frozen=True, kw_only=True, tag_field="word"):
-    """What a chosen process tells the router.
-
-    Attributes:
-        request: Correlation id.
-        queued: Requests waiting for a slot in that process.
-    """
-
-    request: str
-    queued: int = 0
-
-
-class AcceptedWord(Word, frozen=True, kw_only=True, tag="accepted"):
-    """It has the request and will answer the client."""
-
-
-class BusyWord(Word, frozen=True, kw_only=True, tag="busy"):
-    """It has no room: choose another."""
-
-
-class RefusedWord(Word, frozen=True, kw_only=True, tag="refused"):
-    """It cannot take the request, and neither could another; the router says so.
-
-    Attributes:
-        failure: What the client is to be told.
-    """
-
-    failure: Failed
-
-
-class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
-    """The client has its answer.
-
-    Attributes:
-        code: ``done``, or the code of the failure.
-    """
-
-    code: str
-
-
-Words = AcceptedWord | BusyWord | RefusedWord | FinishedWord
 
 
 def failed(request: str, failure: Failure, metadata: Metadata | None = None) -> Failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import envelope
+from dspex.contracts import admin, envelope, words
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
@@ -138,6 +138,15 @@ FAILED = envelope.failed(
 )
 """A reply without outputs."""
 
+_REFUSED_BY_PROVIDER = envelope.failed(
+    REQUEST,
+    LmRateLimit(
+        "The provider asks for fewer requests.",
+        hint="Send it again after the pause.",
+        retry_after_ms=2000,
+    ),
+)
+
 _EVENT: dict[str, Any] = {"request": REQUEST, "at": AT}
 _CANDIDATES = [
     Candidate(worker=WORKER, pool="light", score=0.125),
@@ -197,13 +206,34 @@ EVENTS: dict[str, Any] = {
 }
 """An event of every kind."""
 
-WORDS: dict[str, envelope.Words] = {
-    "accepted": envelope.AcceptedWord(request=REQUEST, queued=0),
-    "busy": envelope.BusyWord(request=REQUEST, queued=64),
-    "refused": envelope.RefusedWord(request=REQUEST, failure=FAILED),
-    "finished": envelope.FinishedWord(request=REQUEST, code="done"),
+WORDS: dict[str, words.Words] = {
+    "accepted": words.AcceptedWord(request=REQUEST, queued=0),
+    "busy": words.BusyWord(request=REQUEST, queued=64),
+    "refused": words.RefusedWord(request=REQUEST, failure=FAILED),
+    "failed": words.FailedWord(
+        request=REQUEST, failure=_REFUSED_BY_PROVIDER, in_hand=3, yours=2
+    ),
+    "finished": words.FinishedWord(
+        request=REQUEST,
+        code="done",
+        in_hand=2,
+        yours=1,
+        reply=REPLIES["predict"],
+        deltas=[words.Text(field="sentiment", text="positive")],
+    ),
 }
 """What a chosen process tells the router."""
+
+BREAKER_NOTICE = admin.BreakerNotice(
+    router="router-61c0a9f2d37e",
+    scope="lm",
+    name="predict default",
+    state="open",
+    reason="5 failures in a row",
+    at=AT,
+    open_for_ms=5000.0,
+)
+"""A breaker that opened."""
 
 HEARTBEAT = Heartbeat(
     worker=WORKER,
@@ -217,7 +247,10 @@ HEARTBEAT = Heartbeat(
     queue=64,
     in_flight=2,
     queued=0,
+    routers={"router-61c0a9f2d37e": 2},
     lms=["default"],
+    lm="default",
+    versions="5f0c2a7be913d846",
     dspy="3.4.1",
     python="3.11.9",
     host="worker-1",

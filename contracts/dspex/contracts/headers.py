@@ -23,6 +23,9 @@ ROUTE = "Dspex-Route"
 STREAM = "Dspex-Stream"
 """Where deltas go: ``events`` (the event subjects) or ``inbox`` (the reply too)."""
 
+CACHE = "Dspex-Cache"
+"""Whether a kept answer will do: ``use``, ``refresh`` (ask, and keep), ``off``."""
+
 OPERATION = "Dspex-Operation"
 """What to run, on subjects that do not name it (a pool's or a worker's)."""
 
@@ -48,6 +51,15 @@ REASON = "Dspex-Reason"
 
 ELAPSED = "Dspex-Elapsed"
 """Milliseconds the router held the request; a duration, so clocks may differ."""
+
+ROUTER = "Dspex-Router"
+"""Which router sent it, so that a process can say how many it has from each."""
+
+LM = "Dspex-Lm"
+"""Language model to use instead of the one asked for: a fallback."""
+
+RETURN = "Dspex-Return"
+"""``reply``: the router wants to keep the answer, so tell it too."""
 
 # Of NATS itself and of its service protocol (ADR-32).
 

@@ -19,11 +19,13 @@ class Gpu(Struct, frozen=True, kw_only=True):
         name: Product name.
         total: Memory, bytes.
         free: Free memory, bytes.
+        reserved: Memory of it that running requests have declared, bytes.
     """
 
     name: str
     total: int
     free: int
+    reserved: int = 0
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -31,18 +33,24 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     Attributes:
         worker: Its incarnation: new at every start, never used again.
-        pool: Its pool; ``native`` for native-ops.
-        implementation: ``python`` (DSPy) or ``native``.
+        pool: Its pool; ``native`` for native-ops, ``router`` for routers.
+        implementation: ``python`` (DSPy), ``native`` or ``router``.
         state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
             new) or ``leaving`` (its last word).
         seq: Counts its heartbeats from 1.
         at: Unix milliseconds by its own clock.
         operations: What it can do.
+        spare: What it can do when nobody else does.
         concurrency: Requests it runs at a time.
         queue: Requests it lets wait beyond those.
         in_flight: Requests running.
         queued: Requests waiting.
+        routers: How many of both each router sent it, by the router's incarnation.
+        weight: How much of the work it takes: 2 is twice its share.
         lms: Names of the language models it is set up for.
+        lm: The one used by requests that name none.
+        versions: Digest of what its answers depend on beside the request: releases
+            and language models. Equal for processes that may stand in for another.
         dspy: Version of DSPy; empty without.
         python: Version of Python.
         host: Name of its machine.
@@ -54,16 +62,21 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     worker: str
     pool: str
-    implementation: Literal["python", "native"]
+    implementation: Literal["python", "native", "router"]
     state: Literal["starting", "ready", "draining", "leaving"]
     seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float
     operations: list[str]
+    spare: list[str] = field(default_factory=list)
     concurrency: Annotated[int, Meta(ge=1, le=MOST)]
     queue: Count = 0
     in_flight: Count = 0
     queued: Count = 0
+    routers: dict[str, Count] = field(default_factory=dict)
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     lms: list[str] = field(default_factory=list)
+    lm: str = ""
+    versions: str = ""
     dspy: str = ""
     python: str = ""
     host: str = ""

@@ -21,9 +21,20 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         accept: Encoding of the reply; default: that of the request.
+        priority: Who goes first where requests wait: 1 first, 5 last.
+        idempotent: Whether it may run again elsewhere when the process that had it
+            is lost; default: what the catalog says of the operation.
+        on_disconnect: What happens to a stream that nobody reads any more.
+        dspy: Releases of DSPy that may run it, such as ``>=3.0,<3.4``.
+        gpu_memory_mib: GPU memory it needs, MiB; who answers has that much free.
     """
 
     accept: ContentType | None = None
+    priority: Annotated[int, Meta(ge=1, le=5)] = 3
+    idempotent: bool | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    dspy: Annotated[str, Meta(max_length=100)] | None = None
+    gpu_memory_mib: Annotated[int, Meta(ge=0)] = 0
 
 
 class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -112,6 +112,14 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.worker.<worker>.run``: router to one worker process."""
         return f"{self._root()}.worker.{worker}.run"
 
+    def worker_ping(self, worker: str) -> str:
+        """``dspex.v1.worker.<worker>.ping``: is it there? Until its last word it is."""
+        return f"{self._root()}.worker.{worker}.ping"
+
+    def worker_stop(self, worker: str) -> str:
+        """``dspex.v1.worker.<worker>.stop``: router to worker, drop one attempt."""
+        return f"{self._root()}.worker.{worker}.stop"
+
     def pool_run(self, pool: str) -> str:
         """``dspex.v1.pool.<pool>.run``: client to any worker of a pool."""
         return f"{self._face()}.pool.{pool}.run"
@@ -127,6 +135,14 @@ class Subjects(Struct, frozen=True):
     def events(self, request: str) -> str:
         """``dspex.v1.event.<request>.*``: everything one request goes through."""
         return f"{self._face()}.event.{request}.*"
+
+    def all_events(self, kind: str) -> str:
+        """``dspex.v1.event.*.<kind>``: one kind of event, of this tenant."""
+        return f"{self._face()}.event.*.{kind}"
+
+    def tenant_events(self, kind: str) -> str:
+        """``dspex.v1.tenant.*.event.*.<kind>``: the same, of all others."""
+        return f"{self._root()}.tenant.*.event.*.{kind}"
 
     def cancel(self, request: str) -> str:
         """``dspex.v1.cancel.<request>``: stop it."""
@@ -147,6 +163,14 @@ class Subjects(Struct, frozen=True):
     def heartbeats(self) -> str:
         """``dspex.v1.heartbeat.*.*``: everybody's capacity."""
         return f"{self._root()}.heartbeat.*.*"
+
+    def notice(self, kind: str) -> str:
+        """``dspex.v1.notice.<kind>``: router to operators, such as ``breaker``."""
+        return f"{self._root()}.notice.{kind}"
+
+    def admin(self, verb: str) -> str:
+        """``dspex.v1.admin.<verb>``: operator to routers, such as ``decisions``."""
+        return f"{self._root()}.admin.{verb}"
 
     def discover(self) -> str:
         """``dspex.v1.discover``: router to workers, heartbeat now."""
@@ -186,6 +210,12 @@ class Subjects(Struct, frozen=True):
         tokens = self._tokens(subject)
         tenant = tokens[1] if tokens[0] == "tenant" else DEFAULT_TENANT
         return Address(tenant, tokens[-1])
+
+    def read_event(self, subject: str) -> Address:
+        """Take tenant and request id out of an event subject."""
+        tokens = self._tokens(subject)
+        tenant = tokens[1] if tokens[0] == "tenant" else DEFAULT_TENANT
+        return Address(tenant, tokens[-2])
 
     def read_native(self, subject: str) -> str:
         """Take the operation out of a subject of the ``native`` family."""

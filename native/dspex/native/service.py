@@ -6,10 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dspex.bus.answering import Identity, Outcome, Slots
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import Profile, Responder
+from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
+from dspex.bus.slots import Slots
 from dspex.contracts import catalog
 from dspex.contracts.subjects import NATIVE_QUEUE
 from dspex.native.operations import perform
@@ -39,6 +40,7 @@ async def run(operation: str, body: Body, events: Events) -> Outcome:
 def profile(subjects: Subjects) -> Profile:
     """What a new native-ops process is."""
     worker = f"native-{uuid4().hex[:12]}"
+    operations = catalog.served_by("native")
     return Profile(
         info=ServiceInfo(
             name="dspex-native",
@@ -48,12 +50,17 @@ def profile(subjects: Subjects) -> Profile:
             id=worker,
         ),
         identity=Identity(
-            subjects=subjects, pool=NATIVE_QUEUE, worker=worker, implementation="native"
+            subjects=subjects,
+            pool=NATIVE_QUEUE,
+            worker=worker,
+            implementation="native",
+            operations=frozenset(operations),
         ),
         direct=(subjects.natives(), subjects.tenant_natives()),
         queue=NATIVE_QUEUE,
         operation_of=lambda message: subjects.read_native(message.subject),
-        operations=catalog.served_by("native"),
+        operations=operations,
+        versions=VERSION,
     )
 
 

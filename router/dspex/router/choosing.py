@@ -1,15 +1,17 @@
 """Who shall answer: a pure function of the request and of what is known.
 
-Filter, then the least loaded of all up to four candidates, of two random ones
-beyond that: nearly as good as comparing all, and many routers with the same
+Filter, prefer, then take the least loaded of all up to four candidates, of two random
+ones beyond that: nearly as good as comparing all, and many routers with the same
 information do not all pick the same one (power of two choices, Mitzenmacher 2001).
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from dspex.contracts import headers
 from dspex.contracts.envelope import Candidate, Decision
@@ -80,15 +82,45 @@ class Wanted(Struct, frozen=True, kw_only=True):
         operation: Must be supported.
         route: The client's wish.
         lm: Name of a language model it must be set up for; empty: any.
+        pools: Those that may answer, the preferred first; empty: all alike.
+        full: Pools that had no place to wait.
+        dspy: Releases of DSPy that may run it, as a version specifier; empty: any.
+        gpu_mib: GPU memory it needs, MiB.
         tried: Incarnations that fell through already.
-        why_again: Why the last one did: ``after_busy`` or ``after_no_responders``.
+        why_again: Why the last one did: ``after_busy``, ``after_worker_lost``, ….
     """
 
     operation: str
     route: Route = Route()
     lm: str = ""
+    pools: tuple[str, ...] = ()
+    full: frozenset[str] = frozenset()
+    dspy: str = ""
+    gpu_mib: int = 0
     tried: frozenset[str] = frozenset()
     why_again: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing that few requests ask for."""
+        return not (self.full or self.dspy or self.gpu_mib or self.pools)
+
+
+def read_versions(text: str) -> str:
+    """Check a version specifier such as ``>=3.0,<3.4``.
+
+    Raises:
+        BadRequest: It is none.
+    """
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        raise BadRequest(
+            f"options.dspy {text!r} is not a version specifier.",
+            field="options.dspy",
+            hint="Write it as pip does: '>=3.0,<3.4' or '==3.4.1'.",
+        ) from None
+    return text
 
 
 def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decision:
@@ -102,15 +134,15 @@ def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decis
     Raises:
         NoWorker: Nobody fits; the message says what is there instead.
     """
-    eligible = [one for one in targets if _fits(one, wanted)]
-    if trusted := [one for one in eligible if not one.suspect]:
-        eligible = trusted
-    if not eligible:
+    able = [one for one in targets if _fits(one, wanted, one.beat.operations)]
+    if not able:
+        able = [one for one in targets if _fits(one, wanted, one.beat.spare)]
+    if not able:
         raise _nobody(wanted, targets)
-    compared = eligible
-    reason = "least_loaded" if len(eligible) > 1 else "only_candidate"
-    if len(eligible) > COMPARE_ALL:
-        compared, reason = _two(eligible, random), "least_loaded_of_two"
+    compared = _preferred(able, wanted)
+    reason = "least_loaded" if len(able) > 1 else "only_candidate"
+    if len(compared) > COMPARE_ALL:
+        compared, reason = _two(compared, random), "least_loaded_of_two"
     # Equal loads go to a random one, or the first in the table would get them all.
     best = min(compared, key=lambda one: (one.load, random.random()))
     if wanted.route.kind in ("pool", "worker"):
@@ -120,20 +152,55 @@ def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decis
         pool=best.beat.pool,
         reason=f"{reason}_{wanted.why_again}" if wanted.why_again else reason,
         candidates=_candidates(best, compared),
-        eligible=len(eligible),
+        eligible=len(able),
     )
 
 
-def _fits(target: Target, wanted: Wanted) -> bool:
+def may_come(target: Target, wanted: Wanted) -> bool:
+    """Whether a process that cannot answer now might in a moment."""
+    beat = target.beat
+    does = wanted.operation in beat.operations or wanted.operation in beat.spare
+    coming = beat.state == "starting" or (beat.state == "ready" and target.unreachable)
+    return does and coming and wanted.route.admits(target)
+
+
+def _fits(target: Target, wanted: Wanted, operations: Collection[str]) -> bool:
     beat = target.beat
     return (
         beat.state == "ready"
         and not target.unreachable
-        and wanted.operation in beat.operations
+        and wanted.operation in operations
         and beat.worker not in wanted.tried
         and (not wanted.lm or wanted.lm in beat.lms)
         and wanted.route.admits(target)
+        and (wanted.is_plain or _fits_wishes(target, wanted))
     )
+
+
+def _fits_wishes(target: Target, wanted: Wanted) -> bool:
+    beat = target.beat
+    return (
+        beat.pool not in wanted.full
+        and (not wanted.pools or beat.pool in wanted.pools)
+        and (not (wanted.dspy and beat.dspy) or _runs(wanted.dspy, beat.dspy))
+        and (not wanted.gpu_mib or target.gpu_free_mib >= wanted.gpu_mib)
+    )
+
+
+@lru_cache(1024)
+def _runs(specifier: str, version: str) -> bool:
+    return SpecifierSet(specifier).contains(version, prereleases=True)
+
+
+def _preferred(eligible: list[Target], wanted: Wanted) -> list[Target]:
+    """Those of the first pool, that are trusted, that have room: if there are such."""
+    if wanted.pools:
+        first = min(wanted.pools.index(one.beat.pool) for one in eligible)
+        eligible = [one for one in eligible if one.beat.pool == wanted.pools[first]]
+    # A breaker or a silence says that another is better, never that none will do.
+    trusted = [one for one in eligible if not (one.suspect or one.barred)]
+    eligible = trusted or eligible
+    return [one for one in eligible if one.has_room] or eligible
 
 
 def _two(eligible: list[Target], random: Random) -> list[Target]:
@@ -153,7 +220,11 @@ def _candidates(best: Target, compared: Iterable[Target]) -> list[Candidate]:
 
 def _nobody(wanted: Wanted, targets: Collection[Target]) -> NoWorker | BadRequest:
     """Say which of the conditions nobody met."""
-    able = [one for one in targets if wanted.operation in one.beat.operations]
+    able = [
+        one
+        for one in targets
+        if wanted.operation in (*one.beat.operations, *one.beat.spare)
+    ]
     routed = [one for one in able if wanted.route.admits(one)]
     if able and not routed:
         pools = sorted({one.beat.pool for one in able})
@@ -172,9 +243,30 @@ def _nobody(wanted: Wanted, targets: Collection[Target]) -> NoWorker | BadReques
             field="lm",
             hint="Add [lms.<name>] to the workers' configuration, or leave lm out.",
         )
-    return NoWorker(
+    return _nobody_fits(wanted, routed) or NoWorker(
         f"No worker that does {wanted.operation!r} is ready"
         f" ({len(able)} known, {len(wanted.tried)} tried).",
         hint="Start one: `dspex up`, or dspex-worker --pool light on any machine.",
         retry_after_ms=1000,
     )
+
+
+def _nobody_fits(wanted: Wanted, able: list[Target]) -> NoWorker | None:
+    """Name the wish that none of those who could answer meets, if it is one."""
+    if wanted.dspy and not any(_runs(wanted.dspy, one.beat.dspy) for one in able):
+        there = sorted({one.beat.dspy for one in able})
+        return NoWorker(
+            f"No worker runs DSPy {wanted.dspy}. There are: {', '.join(there)}.",
+            field="options.dspy",
+            hint="Start a pool with that release, or widen options.dspy.",
+        )
+    most = max((one.gpu_free_mib for one in able), default=0)
+    if wanted.gpu_mib > most:
+        return NoWorker(
+            f"No worker has {wanted.gpu_mib} MiB of GPU memory free. "
+            f"The most there is: {most} MiB.",
+            field="options.gpu_memory_mib",
+            hint="Send it again when others are done, or declare less.",
+            retry_after_ms=1000,
+        )
+    return None

@@ -1,139 +1,281 @@
-"""One request from its decision to its end.
-
-The handshake: the router sends to a process with its own inbox as reply and the
-client's in a header. The process answers the router at once (accepted or busy),
-the client when it is done, and then the router once more. So a dead process shows
-as "no responders" here, within milliseconds, and answers take no detour.
-"""
+"""One request from its decision to its end, over as many attempts as it takes."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import random
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from dspex.bus import incoming, tracing
-from dspex.bus.core import NoResponders
-from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import (
-    Accepted,
-    AcceptedWord,
-    BusyWord,
-    Decision,
-    FinishedWord,
-    RefusedWord,
-    Words,
-    failure,
-)
+from dspex.contracts.envelope import Accepted, Decision, Failed
 from dspex.contracts.failures import (
-    BadRequest,
-    BusUnavailable,
-    Cancelled,
     DeadlineExceeded,
-    Internal,
+    LmUnavailable,
     NoWorker,
     Overloaded,
     WorkerLost,
 )
-from dspex.contracts.subjects import DEFAULT_TENANT
-from dspex.router.choosing import Wanted, choose, read_route
-from dspex.router.settings import DEFAULTS, Settings
+from dspex.contracts.words import FinishedWord
+from dspex.router.attempts import Limits, Tries, after_failure
+from dspex.router.choosing import choose, may_come
+from dspex.router.places import QueueFull
+from dspex.router.retries import backoff
+from dspex.router.sending import BUSY, Fallen
 
 if TYPE_CHECKING:
-    from dspex.bus.core import Bus, Replies
-    from dspex.bus.events import Events
-    from dspex.bus.incoming import Request
-    from dspex.contracts.subjects import Subjects
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from dspex.contracts.configuration import Fallback
+    from dspex.router.attempts import Again
+    from dspex.router.caching import Cache
+    from dspex.router.choosing import Wanted
+    from dspex.router.estimates import ServiceTimes
+    from dspex.router.health import Health
+    from dspex.router.places import Places
+    from dspex.router.quotas import Quotas
+    from dspex.router.recording import Record
+    from dspex.router.sending import Sender
+    from dspex.router.settings import Settings
     from dspex.router.targets import Target, Targets
+    from dspex.router.tickets import Ticket
 
 
-AFTER_BUSY = "after_busy"
-AFTER_NO_RESPONDERS = "after_no_responders"
-
-
-class Fallen(Exception):
-    """A choice fell through before anything had started."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class Ticket:
-    """One request in the router's hands.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a dispatcher works with.
 
     Attributes:
-        request: As its headers describe it.
-        events: Where its life is told.
-        received: When it came, by ``time.perf_counter``.
-        cancelled: Its client asked to stop it.
-        accepted: A process has it and will answer the client itself.
-        was_busy: A process it was sent to had no room.
-        was_deaf: The bus was away since it was accepted: its end may be told already.
-        margin: Seconds before the deadline at which the router answers itself:
-            ``grace``, and less when there is little time.
+        targets: Everybody there is.
+        places: Who may go where now.
+        sender: Sends and follows.
+        health: Breakers and the retry budget.
+        times: How long requests take.
+        record: What is told of what was done.
+        quotas: What tenants may use.
+        cache: Answers that are kept.
+        fallbacks: What stands in for what, by operation.
+        settings: How long it waits for what.
+        clock: Steady, in seconds.
     """
 
-    def __init__(self, request: Request, events: Events, grace: float) -> None:
-        self.request = request
-        self.events = events
-        self.received = time.perf_counter()
-        self.cancelled = False
-        self.accepted = False
-        self.was_busy = False
-        self.was_deaf = False
-        self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
+    targets: Targets
+    places: Places
+    sender: Sender
+    health: Health
+    times: ServiceTimes
+    record: Record
+    quotas: Quotas
+    cache: Cache
+    fallbacks: Mapping[str, Fallback]
+    settings: Settings
+    clock: Callable[[], float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A decision that is about to be sent.
+
+    Attributes:
+        decision: Whom, and why.
+        target: That process.
+        wanted: What it was chosen by.
+        lm: The language model it will use; empty: none.
+    """
+
+    decision: Decision
+    target: Target
+    wanted: Wanted
+    lm: str
+
+    @property
+    def kind(self) -> str:
+        """What takes alike long: the operation and the language model."""
+        return f"{self.wanted.operation} {self.lm}".strip()
 
 
 class Dispatcher:
-    """Sends requests to the processes chosen for them."""
+    """Sends requests to the processes chosen for them, until one answers."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        subjects: Subjects,
-        targets: Targets,
-        settings: Settings = DEFAULTS,
-    ) -> None:
-        self._settings = settings
-        self._bus = bus
-        self._subjects = subjects
-        self._targets = targets
-        self._random = random.Random()
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.random = random.Random()
+        self._limits = Limits(lost=parts.settings.losses, failed=parts.settings.retries)
 
-    async def dispatch(self, ticket: Ticket, wanted: Wanted) -> str:
-        """Choose, send, follow; choose again while nothing has started.
+    async def dispatch(
+        self, ticket: Ticket, wanted: Wanted, *, keep: bool = False
+    ) -> FinishedWord | Failed:
+        """Choose, send, follow; choose again where that may help.
+
+        Args:
+            ticket: The request.
+            wanted: What it needs of who answers it.
+            keep: Whether the answer shall come here too.
 
         Returns:
-            How it ended: ``done``, or the code of the failure the client was told.
+            The last word of who answered, or the failure the client is to be told.
 
         Raises:
-            Failure: Nobody took it, or who took it was lost; the client has no answer.
+            Failure: Nobody took it, or who took it fell silent; the client has no
+                answer.
         """
-        attempt = 0
+        last: Failed | None = None
         while True:
-            if ticket.cancelled:
-                raise Cancelled("The client asked to stop it.")
-            decision = self._choose(ticket, wanted)
-            await ticket.events.emit(Accepted, decision=decision)
-            attempt += 1
             try:
-                sent = _headers(ticket, decision, attempt)
-                return await self._send(ticket, decision, sent)
-            except Fallen as fallen:
-                ticket.was_busy |= fallen.why == AFTER_BUSY
-                wanted = replace(
-                    wanted,
-                    tried=wanted.tried | {decision.worker},
-                    why_again=fallen.why,
-                )
+                choice, wanted, end = await self._try(ticket, wanted, last, keep=keep)
+            except NoWorker:
+                if await self._hopes(ticket, wanted, last):
+                    wanted = replace(wanted, tried=frozenset())
+                    continue
+                if last is None:
+                    raise
+                return last  # what the client needs to know is why the first one failed
+            if isinstance(end, FinishedWord):
+                return end
+            if end is None:
+                continue
+            again = self._after(ticket, choice, end)
+            if again is None:
+                return end
+            wanted, last = await self._prepare(ticket, choice, again, end), end
 
-    def _choose(self, ticket: Ticket, wanted: Wanted) -> Decision:
+    async def _hopes(self, ticket: Ticket, wanted: Wanted, last: Failed | None) -> bool:
+        """Wait a little for somebody who starts, or comes back, or is started anew."""
+        parts = self._parts
+        left = min(parts.settings.hope - ticket.hoped, ticket.remaining)
+        lost = last is not None and last.code == WorkerLost.code
+        coming = lost or any(may_come(one, wanted) for one in parts.targets.all())
+        if left <= 0 or not coming:
+            return False
+        begun = time.perf_counter()
+        await parts.places.news(ticket, left)
+        ticket.hoped += time.perf_counter() - begun
+        return True
+
+    async def _try(
+        self, ticket: Ticket, wanted: Wanted, last: Failed | None, *, keep: bool
+    ) -> tuple[Choice, Wanted, FinishedWord | Failed | None]:
+        """One attempt, in its turn if it is another one, where there is a place."""
+        async with (
+            self._parts.health.turn(ticket, is_retry=last is not None),
+            self._chosen(ticket, wanted) as choice,
+        ):
+            wanted, end = await self._attempt(ticket, choice, keep=keep)
+            return choice, wanted, end
+
+    async def _attempt(
+        self, ticket: Ticket, choice: Choice, *, keep: bool
+    ) -> tuple[Wanted, FinishedWord | Failed | None]:
+        """One dispatch; without an end if nothing had started."""
+        parts = self._parts
+        ticket.attempt = choice.decision.attempt
+        ticket.accepted = False
+        await ticket.events.emit(Accepted, decision=choice.decision)
+        parts.record.decided(ticket.request, choice.decision)
+        begun = parts.clock()
+        calls = parts.health.begin(choice.decision.worker, _lm_key(choice), begun)
+        code = WorkerLost.code
         try:
-            if len(wanted.tried) < self._settings.picks:
-                return choose(wanted, list(self._targets.all()), self._random)
+            end = await parts.sender.send(
+                ticket, choice.decision, choice.target, keep=keep
+            )
+            code = end.code
+        except Fallen as fallen:
+            code = ""  # it says nothing about how well they do
+            ticket.was_busy |= fallen.why == BUSY
+            tried = choice.wanted.tried | {choice.decision.worker}
+            why = f"after_{fallen.why}"
+            return replace(choice.wanted, tried=tried, why_again=why), None
+        except BaseException as error:
+            code = getattr(error, "code", "cancelled")
+            raise
+        finally:
+            now = parts.clock()
+            parts.health.end(calls, code, now - begun, now)
+        if code == "done":
+            parts.times.record(choice.kind, now - begun, now)
+            ticket.answered_by = choice.decision.worker
+        return choice.wanted, end
+
+    @asynccontextmanager
+    async def _chosen(self, ticket: Ticket, wanted: Wanted) -> AsyncIterator[Choice]:
+        """Choose, wait for a place where there is none, and hold both."""
+        choice, pool = await self._placed(ticket, wanted)
+        target, needs = choice.target, wanted.gpu_mib
+        target.own += 1
+        target.own_gpu_mib += needs
+        try:
+            yield choice
+        finally:
+            target.own -= 1
+            target.own_gpu_mib -= needs
+            if pool:
+                self._parts.places.give_back(ticket, pool)
+
+    async def _placed(self, ticket: Ticket, wanted: Wanted) -> tuple[Choice, str]:
+        """A choice, and the pool in which it has a place; empty: it needs none."""
+        places = self._parts.places
+        while True:
+            if ticket.stopped_by is not None:
+                raise ticket.stopped_by
+            choice = self._choose(ticket, wanted)
+            wanted = choice.wanted
+            if wanted.route.kind == "worker":
+                return choice, ""  # its own queue is the only one that counts
+            pool = choice.decision.pool
+            typical = self._parts.times.typical(choice.kind, self._parts.clock())
+            try:
+                waited = await places.take(ticket, pool, typical)
+            except QueueFull as full:
+                wanted = self._elsewhere(wanted, pool, full)
+                continue
+            if not waited:
+                return choice, pool
+            if (anew := self._anew(ticket, wanted, pool)) is not None:
+                return anew, pool
+
+    def _anew(self, ticket: Ticket, wanted: Wanted, pool: str) -> Choice | None:
+        """Choose again in a pool after a wait; nobody, if they left in the meantime."""
+        try:
+            choice = self._choose(ticket, replace(wanted, pools=(pool,)))
+        except BaseException as error:
+            self._parts.places.give_back(ticket, pool)
+            if isinstance(error, NoWorker):
+                return None
+            raise
+        kept = replace(choice.wanted, pools=wanted.pools)
+        return dataclasses.replace(choice, wanted=kept)
+
+    def _choose(self, ticket: Ticket, wanted: Wanted) -> Choice:
+        targets, now = self._parts.targets, self._parts.clock()
+        while True:
+            decision = self._decide(ticket, wanted)
+            target = targets.get(decision.worker)
+            assert target is not None
+            lm = wanted.lm or target.beat.lm
+            if target.beat.implementation != "python" or not lm:
+                lm = ""
+            kind = f"{wanted.operation} {lm}"
+            if not lm or self._parts.health.admits_lm(kind, now):
+                break
+            wanted = self._other_lm(wanted, lm, kind)
+        self._check_time(ticket, kind.strip(), now)
+        decision = replace(
+            decision,
+            attempt=ticket.attempt + 1,
+            lm=wanted.lm if wanted.lm != ticket.asked_lm else "",
+            waited_ms=round(ticket.waited_ms, 3),
+        )
+        return Choice(decision=decision, target=target, wanted=wanted, lm=lm)
+
+    def _decide(self, ticket: Ticket, wanted: Wanted) -> Decision:
+        parts = self._parts
+        try:
+            if len(wanted.tried) < parts.settings.picks:
+                return choose(wanted, parts.targets.all(), self.random)
             raise _given_up(len(wanted.tried))
         except NoWorker:
             if not ticket.was_busy:
@@ -144,105 +286,96 @@ class Dispatcher:
                 retry_after_ms=1000,
             ) from None
 
-    async def _send(
-        self, ticket: Ticket, decision: Decision, sent: dict[str, str]
-    ) -> str:
-        target = self._targets.get(decision.worker)
-        if target is None:
-            raise Fallen(AFTER_NO_RESPONDERS)
-        target.own += 1
+    def _elsewhere(self, wanted: Wanted, pool: str, full: QueueFull) -> Wanted:
+        """Leave a full pool out, if there is another."""
+        wanted = replace(wanted, full=wanted.full | {pool}, why_again="after_full")
         try:
-            async with await self._bus.replies() as replies:
-                subject = self._subjects.worker_run(decision.worker)
-                replies.target = subject
-                await self._bus.publish(
-                    subject, ticket.request.body, headers=sent, reply=replies.subject
-                )
-                return await self._follow(ticket, target, replies)
-        finally:
-            target.own -= 1
+            choose(wanted, self._parts.targets.all(), self.random)
+        except NoWorker:
+            raise Overloaded(
+                full.message,
+                hint="Send it again after the pause, or start more workers.",
+                retry_after_ms=max(1, round(full.retry_after * 1000)),
+            ) from None
+        return wanted
 
-    async def _follow(self, ticket: Ticket, target: Target, replies: Replies) -> str:
-        """Wait for the end, watching that there can be one."""
-        worker, settings = target.beat.worker, self._settings
-        while True:
-            left = ticket.request.remaining(incoming.now_ms()) - ticket.margin
-            if left <= 0:
-                return _too_late(ticket, worker)
-            try:
-                pause = settings.check if ticket.accepted else settings.handshake
-                reply = await replies.next(min(left, pause))
-            except NoResponders:
-                target.unreachable = True
-                raise Fallen(AFTER_NO_RESPONDERS) from None
-            except (TimeoutError, BusUnavailable) as silence:
-                ticket.was_deaf |= isinstance(silence, BusUnavailable)
-                self._check(worker, target, ticket)
-                continue
-            word = _word(reply.data, worker)
-            if isinstance(word, FinishedWord):
-                return word.code
-            ticket.accepted = _has_it(word)
-            if ticket.cancelled:
-                await self._cancel(ticket.request)
+    def _other_lm(self, wanted: Wanted, lm: str, kind: str) -> Wanted:
+        """Take a language model that may stand in for one that is not to be asked."""
+        parts, now = self._parts, self._parts.clock()
+        for other in self._stand_ins(wanted.operation, lm):
+            if parts.health.admits_lm(f"{wanted.operation} {other}", now):
+                return replace(wanted, lm=other, why_again="after_breaker")
+        pause = parts.health.lm_pause(kind, now)
+        raise LmUnavailable(
+            f"The language model {lm!r} failed too often: it is left alone for "
+            f"{pause:.1f} s.",
+            hint="Send it again after the pause, or configure [fallbacks].",
+            retry_after_ms=max(1, round(pause * 1000)),
+        )
 
-    async def _cancel(self, request: Request) -> None:
-        # The client's own message may have reached the process before the request.
-        subjects = self._subjects.of(request.tenant)
-        await self._bus.publish(subjects.cancel(request.id))
-
-    def _check(self, worker: str, target: Target, ticket: Ticket) -> None:
-        if worker not in self._targets:
-            raise WorkerLost(
-                f"Worker {worker!r} stopped before it had answered.",
-                hint="Send it again: another worker will take it.",
+    def _check_time(self, ticket: Ticket, kind: str, now: float) -> None:
+        """Refuse at once what cannot be done by its deadline."""
+        fastest = self._parts.times.fastest(kind, now)
+        remaining = ticket.remaining
+        if fastest is not None and remaining < fastest:
+            raise DeadlineExceeded(
+                f"{remaining * 1000:.0f} ms are left, and the fastest of the last "
+                f"requests like it took {fastest * 1000:.0f} ms.",
+                hint="Send a later Dspex-Deadline.",
             )
-        # It got the message, or the server had said that nobody listens: it may
-        # still answer, so the request stays with it, and new ones go elsewhere.
-        target.suspect = target.suspect or not ticket.accepted
+
+    def _after(self, ticket: Ticket, choice: Choice, end: Failed) -> Again | None:
+        """Count a failed attempt, and decide whether another one follows."""
+        if end.category == "infrastructure":
+            ticket.lost += 1
+        else:
+            ticket.failed += 1
+        parts, now = self._parts, self._parts.clock()
+        operation = choice.wanted.operation
+        lms = tuple(
+            lm
+            for lm in self._stand_ins(operation, choice.lm)
+            if lm not in ticket.used_lms
+            and parts.health.admits_lm(f"{operation} {lm}", now)
+        )
+        tries = Tries(
+            lost=ticket.lost,
+            failed=ticket.failed,
+            lms=lms,
+            remaining=ticket.remaining,
+            idempotent=ticket.idempotent and not ticket.cancelled,
+        )
+        return after_failure(end, tries, self._limits)
+
+    async def _prepare(
+        self, ticket: Ticket, choice: Choice, again: Again, end: Failed
+    ) -> Wanted:
+        """Wait as long as the next attempt has to, and say what it needs."""
+        parts = self._parts
+        parts.record.counters["retries"] += 1
+        wanted = replace(choice.wanted, why_again=f"after_{end.code}")
+        if end.category == "infrastructure":
+            worker = choice.decision.worker
+            await parts.sender.drop(ticket, worker, choice.decision.attempt)
+            wanted = replace(wanted, tried=wanted.tried | {worker})
+        if again.lm:
+            ticket.used_lms.add(choice.lm)
+            ticket.failed = 0
+            wanted = replace(wanted, lm=again.lm)
+        if again.waits:
+            pause = backoff(ticket.failed, end.retry_after_ms, self.random)
+            with ticket.waiting():
+                await asyncio.sleep(min(pause, max(0.0, ticket.remaining)))
+        return wanted
+
+    def _stand_ins(self, operation: str, lm: str) -> tuple[str, ...]:
+        fallbacks = self._parts.fallbacks
+        found = fallbacks.get(operation) or fallbacks.get("*")
+        return tuple(found.lms.get(lm, ())) if found and lm else ()
 
 
-def _word(data: bytes, worker: str) -> Words:
-    try:
-        word: Words = encoding.decode(data, Words)
-    except BadRequest as problem:  # the worker's fault, not the client's
-        raise Internal(
-            f"Worker {worker!r} said what the router cannot read.",
-            hint="Compare their versions: `nats service ls` lists them.",
-        ) from problem
-    return word
-
-
-def _headers(ticket: Ticket, decision: Decision, attempt: int) -> dict[str, str]:
-    request = ticket.request
-    elapsed = (time.perf_counter() - ticket.received) * 1000
-    sent = {
-        headers.OPERATION: request.operation,
-        headers.REQUEST: request.id,
-        headers.DEADLINE: f"{request.deadline:.0f}",
-        headers.ATTEMPT: str(attempt),
-        headers.REASON: decision.reason,
-        headers.ELAPSED: f"{elapsed:.3f}",
-    }
-    media = "" if request.media == encoding.JSON else request.media
-    tenant = "" if request.tenant == DEFAULT_TENANT else request.tenant
-    optional = {
-        headers.REPLY: request.reply,
-        headers.STREAM: request.stream,
-        headers.CONTENT_TYPE: media,
-        headers.TENANT: tenant,
-    }
-    sent |= {name: value for name, value in optional.items() if value}
-    return tracing.inject(sent)
-
-
-def _has_it(word: Words) -> bool:
-    """Whether a process took the request; why it did not is raised."""
-    if isinstance(word, BusyWord):
-        raise Fallen(AFTER_BUSY)
-    if isinstance(word, RefusedWord):
-        raise failure(word.failure)
-    return isinstance(word, AcceptedWord)
+def _lm_key(choice: Choice) -> str:
+    return choice.kind if choice.lm else ""
 
 
 def _given_up(times: int) -> NoWorker:
@@ -250,23 +383,4 @@ def _given_up(times: int) -> NoWorker:
         f"{times} workers were tried and none took the request.",
         hint="Send it again after a pause, and look at the workers' logs.",
         retry_after_ms=1000,
-    )
-
-
-def _too_late(ticket: Ticket, worker: str) -> str:
-    """Answer in place of a process that has not, unless it may have."""
-    if ticket.accepted and ticket.was_deaf:
-        return DeadlineExceeded.code
-    raise DeadlineExceeded(
-        f"Worker {worker!r} had not answered by the deadline.",
-        hint="Send a later Dspex-Deadline, or look at that worker's log.",
-    )
-
-
-def wanted_of(request: Request, body: object) -> Wanted:
-    """What the request needs of who answers it."""
-    return Wanted(
-        operation=request.operation,
-        route=read_route(request.route),
-        lm=getattr(body, "lm", None) or "",
     )

@@ -1,6 +1,10 @@
-"""Who is there and how busy, folded from heartbeats and from what we sent ourselves.
+"""Who is there and how busy, folded from heartbeats, words and our own sends.
 
 Pure: time comes in as an argument, in seconds of any steady clock.
+
+A process says how many requests it has in hand and how many of those this router
+sent. The difference is what others gave it, and is true until it speaks again; to
+that comes what this router has sent and knows no end of, which is true always.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from typing import TYPE_CHECKING
 from dspex.router.settings import DEFAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection
 
     from dspex.contracts.heartbeats import Heartbeat
+    from dspex.contracts.words import Words
 
 
 MOST = 10_000
@@ -25,43 +30,84 @@ class Target:
     Attributes:
         beat: Its latest heartbeat.
         seen: When that came.
-        others: Requests it has from others than this router, as of that heartbeat.
+        heard: When it said anything.
+        others: Requests it has from others than this router, as it said last.
         own: Requests this router sent and has no end of yet.
+        own_gpu_mib: GPU memory those of them declared, MiB.
         suspect: It left a dispatch unanswered since its last heartbeat.
         unreachable: Nobody listened where it takes requests, since its last
             heartbeat; it may still be finishing what it has.
+        barred: Its breaker is open.
+        on_lost: What to call when it is lost, by who waits for it.
     """
 
-    def __init__(self, beat: Heartbeat, now: float) -> None:
-        self.beat = beat
-        self.seen = now
+    def __init__(self, beat: Heartbeat, now: float, router: str = "") -> None:
         self.own = 0
-        self.suspect = False
-        self.unreachable = False
-        self.others = beat.in_flight + beat.queued
+        self.own_gpu_mib = 0
+        self.barred = False
+        self.on_lost: set[Callable[[], None]] = set()
+        self._router = router
+        self.hear(beat, now)
 
     @property
     def load(self) -> float:
-        """``(in flight + queued + 1) / slots``, with what we sent since it spoke."""
-        return (self.others + self.own + 1) / self.beat.concurrency
+        """``(in flight + queued + 1) / (slots x weight)``, after one more request."""
+        return (self.others + self.own + 1) / (self.beat.concurrency * self.beat.weight)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request would run at once."""
+        return self.others + self.own < self.beat.concurrency
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether new requests may go there."""
+        return self.beat.state == "ready" and not self.unreachable
+
+    @property
+    def places(self) -> int:
+        """Requests this router may have there at a time.
+
+        One even where others fill it: they may be done before it says so again.
+        """
+        if not self.takes_work or self.suspect or self.barred:
+            return 0
+        return max(1, self.beat.concurrency - self.others)
+
+    @property
+    def gpu_free_mib(self) -> int:
+        """Most free memory of one of its GPUs, without what is promised, MiB."""
+        best = max((gpu.free - gpu.reserved for gpu in self.beat.gpus), default=0)
+        reserved = sum(gpu.reserved for gpu in self.beat.gpus) >> 20
+        return (best >> 20) - max(0, self.own_gpu_mib - reserved)
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a newer heartbeat in."""
-        self.others = max(0, beat.in_flight + beat.queued - self.own)
-        self.beat, self.seen = beat, now
+        in_hand = beat.in_flight + beat.queued
+        self.others = max(0, in_hand - beat.routers.get(self._router, 0))
+        self.beat = beat
+        self.seen = self.heard = now
         self.suspect = self.unreachable = False
+
+    def hear_word(self, word: Words, now: float) -> None:
+        """Take in what it says of itself beside a word about a request."""
+        self.others = max(0, word.in_hand - word.yours)
+        self.heard = now
 
 
 class Targets:
-    """All processes that answer requests.
+    """All processes that answer requests, and the other routers.
 
     Args:
         silence: Seconds without a heartbeat after which one counts as lost.
+        router: Incarnation of this router, by which processes know what it sent.
     """
 
-    def __init__(self, silence: float = DEFAULTS.silence) -> None:
+    def __init__(self, silence: float = DEFAULTS.silence, router: str = "") -> None:
         self._silence = silence
+        self._router = router
         self._known: dict[str, Target] = {}
+        self._routers: dict[str, Target] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -69,7 +115,12 @@ class Targets:
     def __contains__(self, worker: str) -> bool:
         return worker in self._known
 
-    def all(self) -> Iterable[Target]:
+    @property
+    def routers(self) -> int:
+        """Routers that are there, this one included."""
+        return len(self._routers.keys() | {self._router})
+
+    def all(self) -> Collection[Target]:
         """Every process that has not left."""
         return self._known.values()
 
@@ -77,29 +128,47 @@ class Targets:
         """The process with that incarnation, unless it has left."""
         return self._known.get(worker)
 
+    def places(self, pool: str) -> int:
+        """Requests this router may have in a pool at a time."""
+        return sum(one.places for one in self._known.values() if one.beat.pool == pool)
+
+    def is_open(self, pool: str) -> bool:
+        """Whether anybody in a pool takes work."""
+        return any(
+            one.takes_work for one in self._known.values() if one.beat.pool == pool
+        )
+
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a heartbeat in; ``leaving`` is the last one a process sends."""
-        target = self._known.get(beat.worker)
+        known = self._routers if beat.implementation == "router" else self._known
+        target = known.get(beat.worker)
         if beat.state == "leaving":
-            self._known.pop(beat.worker, None)
+            known.pop(beat.worker, None)
         elif target is None:
-            if len(self._known) < MOST:
-                self._known[beat.worker] = Target(beat, now)
+            if len(known) < MOST:
+                known[beat.worker] = Target(beat, now, self._router)
         elif beat.seq > target.beat.seq:
             target.hear(beat, now)
 
     def forgive(self, now: float) -> None:
         """Count everybody as just heard: while we were deaf, silence said nothing."""
-        for target in self._known.values():
+        for target in (*self._known.values(), *self._routers.values()):
             target.seen = now
 
     def expire(self, now: float) -> list[str]:
-        """Drop the silent ones and return their names."""
-        silent = [
-            worker
-            for worker, target in self._known.items()
-            if now - target.seen > self._silence
-        ]
+        """Drop the silent ones and return the names of those that answer requests."""
+        for router in self._silent(self._routers, now):
+            del self._routers[router]
+        silent = self._silent(self._known, now)
         for worker in silent:
-            del self._known[worker]
+            self.lose(worker)
         return silent
+
+    def lose(self, worker: str) -> None:
+        """Drop a process that is gone, and tell who waits for it."""
+        target = self._known.pop(worker, None)
+        for call in list(target.on_lost) if target else ():
+            call()
+
+    def _silent(self, known: dict[str, Target], now: float) -> list[str]:
+        return [name for name, one in known.items() if now - one.seen > self._silence]

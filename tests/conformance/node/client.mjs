@@ -32,7 +32,7 @@ async function stream(options) {
   const subject = `${prefix}.v1.call.predict`;
   const body = encode({ signature: "question -> answer", inputs: question });
   const messages = await nats.requestMany(subject, body, {
-    headers: named({ "Dspex-Request": "streamed", "Dspex-Stream": "inbox" }),
+    headers: named({ "Dspex-Request": `streamed-${crypto.randomUUID()}`, "Dspex-Stream": "inbox" }),
     strategy: "sentinel",
     maxWait: timeout,
     ...options,

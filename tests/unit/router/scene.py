@@ -8,20 +8,14 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
+from dspex.bus.tasks import Tasks
 from dspex.bus.testing import MemoryBus, MemoryServer
 from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import (
-    AcceptedWord,
-    BusyWord,
-    Done,
-    Event,
-    FinishedWord,
-    Metadata,
-    Reply,
-    Words,
-)
+from dspex.contracts.configuration import Configuration
+from dspex.contracts.envelope import Done, Event, Metadata, Reply
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import Subjects
+from dspex.contracts.words import AcceptedWord, BusyWord, FinishedWord, Words
 from dspex.router.service import Router
 from dspex.router.settings import Settings
 
@@ -29,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dspex.bus.core import Bus, Message, Replies
-    from dspex.router.dispatching import Ticket
+    from dspex.router.tickets import Ticket
 
 PATIENCE = 10.0
 """Seconds after which what a test waits for will not come any more."""
 
-QUICK = Settings(learning=0, handshake=0.02, check=0.02, grace=0.3, expire=0.01)
+QUICK = Settings(
+    learning=0, handshake=0.02, check=0.02, grace=0.3, expire=0.01, hope=0.05
+)
 """Waiting times for tests; when a process is lost, the scene's own clock says."""
 
 BODY: dict[str, Any] = {"signature": "question -> answer", "inputs": {"question": "?"}}
@@ -82,15 +78,20 @@ class FakeWorker:
         self._bus = bus
         self._subjects = subjects
         self._beat = beat
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Listen, and beat once."""
         subjects = self._subjects
         run = subjects.worker_run(self.name)
         self._listening = await self._bus.subscribe(run, self.runs.put)
+        await self._bus.subscribe(subjects.worker_ping(self.name), self._pong)
         await self._bus.subscribe(subjects.cancels(), self.cancels.put)
         await self._bus.subscribe(subjects.tenant_cancels(), self.cancels.put)
         await self.beat()
+
+    def _pong(self, message: Message) -> None:
+        self._tasks.start(self._bus.publish(message.reply, b"{}"), "pong")
 
     async def stop_listening(self) -> None:
         """Take nothing new, as a worker that drains."""
@@ -161,7 +162,14 @@ class Scene:
         seconds: What the routers' clock says.
     """
 
-    def __init__(self, bus: type[MemoryBus] = MemoryBus) -> None:
+    def __init__(
+        self,
+        bus: type[MemoryBus] = MemoryBus,
+        configuration: Configuration | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.configuration = configuration or Configuration()
+        self.settings = settings or QUICK
         self.server = MemoryServer()
         self.subjects = Subjects()
         self.bus = self.server.connect()
@@ -189,7 +197,7 @@ class Scene:
         return router
 
     def _router(self, bus: Bus) -> Router:
-        return Router(bus, self.subjects, QUICK, lambda: self.seconds)
+        return Router(bus, self.configuration, self.settings, lambda: self.seconds)
 
     async def worker(self, name: str, **said: Any) -> FakeWorker:
         """One more worker."""
@@ -222,7 +230,9 @@ class Scene:
     def ticket(self, question: Question) -> Ticket:
         """What the router holds of a request."""
         [(_, tickets)] = [
-            item for item in self.router._in_hand.items() if item[0][1] == question.name
+            item
+            for item in self.router._handler._in_hand.items()
+            if item[0][1] == question.name
         ]
         return tickets[0]
 

@@ -9,8 +9,9 @@ import pytest
 from tests.unit.router.scene import FakeWorker, Scene, kind_of
 
 from dspex.bus.core import connection_lost
-from dspex.contracts.envelope import Done, RefusedWord, failed
+from dspex.contracts.envelope import Done, failed
 from dspex.contracts.failures import DeadlineExceeded
+from dspex.contracts.words import RefusedWord
 from dspex.router.settings import Settings
 
 if TYPE_CHECKING:

@@ -26,10 +26,12 @@ def test_own_requests_are_counted_at_once() -> None:
 
 def test_own_requests_are_not_counted_twice() -> None:
     """A heartbeat that counts what we sent does not add to our own count."""
-    target = Target(beat_of("a", concurrency=4), now=0.0)
+    target = Target(beat_of("a", concurrency=4), now=0.0, router="me")
     target.own += 2
 
-    target.hear(beat_of("a", concurrency=4, in_flight=3, seq=2), now=1.0)
+    target.hear(
+        beat_of("a", concurrency=4, in_flight=3, routers={"me": 2, "it": 1}, seq=2), 1.0
+    )
 
     assert (target.own, target.others) == (2, 1)
     assert target.load == 4 / 4

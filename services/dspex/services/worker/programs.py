@@ -10,7 +10,7 @@ import dspy
 import msgspec
 from cachetools import LRUCache
 
-from dspex.bus.answering import Outcome
+from dspex.bus.running import Outcome
 from dspex.contracts.envelope import Usage
 from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.native.compiling import Compiled, compile_signature

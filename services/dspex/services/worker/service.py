@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import dspy
+import msgspec
 from dspy.utils import DummyLM
+from msgspec.structs import replace
 
-from dspex.bus.answering import Identity, Slots
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import Profile, Responder
+from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
+from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.configuration import ConfigurationError, Pool
 from dspex.native.compiling import compile_signature
+from dspex.native.operations import OPERATIONS, perform
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.gpu import open_nvml
 from dspex.services.worker.lms import Builtin, LanguageModels
@@ -29,7 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dspex.bus.core import Message
+    from dspex.bus.events import Events
+    from dspex.bus.running import Run
     from dspex.contracts.configuration import Configuration
+    from dspex.contracts.requests import Body
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +67,7 @@ async def main(context: Context) -> None:
     found = _profile(context.configuration, name, pool)
     programs = Programs(lms, pool.lm)
     slots = Slots(pool.concurrency, pool.queue)
-    responder = Responder(context, found, slots, programs.run)
+    responder = Responder(context, found, slots, _runner(programs))
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
     await responder.start()
     await warm_up()
@@ -112,9 +120,33 @@ def _language_models(
     )
 
 
+def _runner(programs: Programs) -> Run:
+    """What does an operation: DSPy, or natively what native-ops would do."""
+
+    async def run(operation: str, body: Body, events: Events) -> Outcome:
+        if operation in OPERATIONS:
+            return Outcome(outputs=perform(operation, body))
+        return await programs.run(operation, body, events)
+
+    return run
+
+
+def _versions(configuration: Configuration) -> str:
+    """What this worker's answers depend on beside the request."""
+    # Keys are not part of it: they say who pays.
+    lms = {
+        name: replace(one, api_key=None, api_key_env=None)
+        for name, one in configuration.lms.items()
+    }
+    said = (VERSION, dspy.__version__, lms)
+    digest = hashlib.sha256(msgspec.msgpack.encode(said, order="deterministic"))
+    return digest.hexdigest()[:16]
+
+
 def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
     subjects = configuration.subjects
     worker = f"{name}-{uuid4().hex[:12]}"
+    operations, spare = catalog.served_by("python"), catalog.served_by("native")
     return Profile(
         info=ServiceInfo(
             name=f"dspex-worker-{name}",
@@ -133,14 +165,19 @@ def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
             pool=name,
             worker=worker,
             implementation="python",
+            operations=frozenset(operations + spare),
             request_timeout_s=pool.request_timeout_s,
             dspy=dspy.__version__,
         ),
         direct=(subjects.pool_run(name), subjects.tenant_pool_runs(name)),
         queue=name,
         operation_of=_operation_of,
-        operations=catalog.served_by("python"),
+        operations=operations,
+        spare=spare,
+        weight=pool.weight,
         lms=sorted(configuration.lms),
+        lm=pool.lm,
+        versions=_versions(configuration),
         gpus=open_nvml(),
     )
 

@@ -1,0 +1,251 @@
+"""One attempt: from the dispatch to the word that ends it.
+
+The handshake: the router sends to a process with its own inbox as reply and the
+client's in a header. The process answers the router at once (accepted or busy),
+the client when it is done, and then the router once more. So a dead process shows
+as "no responders" here, within milliseconds, and answers take no detour.
+
+A failure that another attempt may get around comes back here before the client has
+heard of it, and is taken over by an empty message.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dspex.bus import tracing
+from dspex.bus.core import NoResponders
+from dspex.bus.outgoing import answerable
+from dspex.contracts import encoding, headers
+from dspex.contracts.envelope import Decision, Failed, failed, failure
+from dspex.contracts.failures import (
+    BadRequest,
+    BusUnavailable,
+    DeadlineExceeded,
+    Internal,
+    WorkerLost,
+)
+from dspex.contracts.subjects import DEFAULT_TENANT
+from dspex.contracts.words import (
+    AcceptedWord,
+    BusyWord,
+    FailedWord,
+    FinishedWord,
+    RefusedWord,
+    Words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dspex.bus.core import Bus, Message, Replies
+    from dspex.contracts.subjects import Subjects
+    from dspex.router.settings import Settings
+    from dspex.router.targets import Target, Targets
+    from dspex.router.tickets import Ticket
+
+BUSY = "busy"
+NO_RESPONDERS = "no_responders"
+
+
+class Fallen(Exception):
+    """A choice fell through before anything had started."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Sender:
+    """Sends requests to the processes chosen for them, and follows them.
+
+    Args:
+        bus: Where.
+        subjects: Under which prefix.
+        targets: Everybody there is.
+        settings: How long it waits for what.
+        router: Incarnation of this router.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        targets: Targets,
+        settings: Settings,
+        router: str,
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._targets = targets
+        self._settings = settings
+        self._router = router
+        self.clock: Callable[[], float] = time.monotonic
+        self.heard: Callable[[Target], None] = lambda _: None
+
+    async def send(
+        self, ticket: Ticket, decision: Decision, target: Target, *, keep: bool = False
+    ) -> FinishedWord | Failed:
+        """Send a request to a process and wait for its end.
+
+        Args:
+            ticket: The request.
+            decision: Whom it goes to, and why.
+            target: That process.
+            keep: Whether the answer shall come here too.
+
+        Returns:
+            The process's last word, or a failure that nobody has told the client.
+
+        Raises:
+            Fallen: Nothing started; another choice is to be made.
+            Failure: What the client is to be told.
+        """
+        async with await self._bus.replies() as replies:
+            with _losing(target, replies):
+                subject = self._subjects.worker_run(decision.worker)
+                replies.target = subject
+                await self._bus.publish(
+                    subject,
+                    ticket.request.body,
+                    headers=self._headers(ticket, decision, keep=keep),
+                    reply=replies.subject,
+                )
+                return await self._follow(ticket, target, replies)
+
+    async def drop(self, ticket: Ticket, worker: str, attempt: int) -> None:
+        """Let a process that is given up forget an attempt, if it is still there."""
+        request = ticket.request
+        sent = {
+            headers.REQUEST: request.id,
+            headers.ATTEMPT: str(attempt),
+            headers.TENANT: request.tenant,
+        }
+        await self._bus.publish(self._subjects.worker_stop(worker), headers=sent)
+
+    async def _follow(
+        self, ticket: Ticket, target: Target, replies: Replies
+    ) -> FinishedWord | Failed:
+        """Wait for the end, watching that there can be one."""
+        worker = target.beat.worker
+        while True:
+            if (left := ticket.remaining) <= 0:
+                return self._too_late(ticket, worker)
+            try:
+                message = await replies.next(min(left, self._pause(ticket)))
+            except NoResponders:
+                target.unreachable = True
+                raise Fallen(NO_RESPONDERS) from None
+            except WorkerLost as lost:
+                return failed(ticket.request.id, lost)
+            except (TimeoutError, BusUnavailable) as silence:
+                ticket.was_deaf |= isinstance(silence, BusUnavailable)
+                if worker not in self._targets:
+                    return failed(ticket.request.id, _lost(worker))
+                # It got the message, or the server had said that nobody listens: it
+                # may still answer, so the request stays there; new ones do not come.
+                target.suspect = target.suspect or not ticket.accepted
+                continue
+            if (end := await self._take(ticket, target, message)) is not None:
+                return end
+
+    def _pause(self, ticket: Ticket) -> float:
+        settings = self._settings
+        return settings.check if ticket.accepted else settings.handshake
+
+    async def _take(
+        self, ticket: Ticket, target: Target, message: Message
+    ) -> FinishedWord | Failed | None:
+        """Take in one word; returns the end if it is one."""
+        word = _word(message.data, target.beat.worker)
+        target.hear_word(word, self.clock())
+        self.heard(target)
+        match word:
+            case BusyWord():
+                raise Fallen(BUSY)
+            case RefusedWord():
+                raise failure(word.failure)
+            case FinishedWord():
+                return word
+            case FailedWord():
+                if answerable(message.reply):
+                    await self._bus.publish(message.reply, b"{}")
+                return word.failure
+            case AcceptedWord():
+                ticket.accepted = True
+        if ticket.cancelled:
+            # The client's own message may have arrived there before the request.
+            subjects = self._subjects.of(ticket.request.tenant)
+            await self._bus.publish(subjects.cancel(ticket.request.id))
+        return None
+
+    def _too_late(self, ticket: Ticket, worker: str) -> FinishedWord:
+        """Answer in place of a process that has not, unless it may have."""
+        if ticket.accepted and ticket.was_deaf:
+            code = DeadlineExceeded.code
+            return FinishedWord(request=ticket.request.id, code=code)
+        raise DeadlineExceeded(
+            f"Worker {worker!r} had not answered by the deadline.",
+            hint="Send a later Dspex-Deadline, or look at that worker's log.",
+        )
+
+    def _headers(
+        self, ticket: Ticket, decision: Decision, *, keep: bool
+    ) -> dict[str, str]:
+        request = ticket.request
+        elapsed = (time.perf_counter() - ticket.received) * 1000
+        sent = {
+            headers.OPERATION: request.operation,
+            headers.REQUEST: request.id,
+            headers.DEADLINE: f"{request.deadline:.0f}",
+            headers.ATTEMPT: str(decision.attempt),
+            headers.REASON: decision.reason,
+            headers.ELAPSED: f"{elapsed:.3f}",
+            headers.ROUTER: self._router,
+        }
+        media = "" if request.media == encoding.JSON else request.media
+        tenant = "" if request.tenant == DEFAULT_TENANT else request.tenant
+        optional = {
+            headers.REPLY: request.reply,
+            headers.STREAM: request.stream,
+            headers.CONTENT_TYPE: media,
+            headers.TENANT: tenant,
+            headers.LM: decision.lm,
+            headers.RETURN: "reply" if keep else "",
+        }
+        sent |= {name: value for name, value in optional.items() if value}
+        return tracing.inject(sent)
+
+
+@contextmanager
+def _losing(target: Target, replies: Replies) -> Iterator[None]:
+    """Be told when the process is lost, as a reply that fails."""
+
+    def lose() -> None:
+        replies.fail(_lost(target.beat.worker))
+
+    target.on_lost.add(lose)
+    try:
+        yield
+    finally:
+        target.on_lost.discard(lose)
+
+
+def _lost(worker: str) -> WorkerLost:
+    return WorkerLost(
+        f"Worker {worker!r} stopped before it had answered.",
+        hint="Send it again: another worker will take it.",
+    )
+
+
+def _word(data: bytes, worker: str) -> Words:
+    try:
+        word: Words = encoding.decode(data, Words)
+    except BadRequest as problem:  # the worker's fault, not the client's
+        raise Internal(
+            f"Worker {worker!r} said what the router cannot read.",
+            hint="Compare their versions: `nats service ls` lists them.",
+        ) from problem
+    return word

@@ -1,0 +1,110 @@
+"""One request in the router's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dspex.bus import incoming
+from dspex.contracts.failures import Cancelled, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dspex.bus.events import Events
+    from dspex.bus.incoming import Request
+
+
+class Ticket:
+    """One request in the router's hands, in the task that sees to it.
+
+    Attributes:
+        request: As its headers describe it.
+        events: Where its life is told.
+        received: When it came, by ``time.perf_counter``.
+        priority: Who goes first where requests wait; 1 first, 5 last.
+        idempotent: Whether it may run more than once.
+        outlives_its_reader: Whether it runs on when nobody reads its stream.
+        attempt: Number of the last dispatch.
+        lost: Attempts that ended with their worker.
+        failed: Attempts that failed otherwise, with the language model of now.
+        asked_lm: The language model it asks for; empty: that of who answers.
+        used_lms: Those that failed it.
+        accepted: A process has it and will answer the client itself.
+        was_busy: A process it was sent to had no room.
+        was_deaf: The bus was away since it was accepted: its end may be told already.
+        hoped: Seconds it waited for somebody to come.
+        waited_ms: Milliseconds it waited for its turn.
+        margin: Seconds before the deadline at which the router answers itself:
+            ``grace``, and less when there is little time.
+        stopped_by: Why it shall stop.
+        ended: Set when the router is done with it.
+        answered_by: Who answered it, once somebody has.
+    """
+
+    def __init__(self, request: Request, events: Events, grace: float) -> None:
+        self.request = request
+        self.events = events
+        self.received = time.perf_counter()
+        self.priority = 3
+        self.idempotent = True
+        self.outlives_its_reader = False
+        self.attempt = 0
+        self.lost = 0
+        self.failed = 0
+        self.asked_lm = ""
+        self.used_lms: set[str] = set()
+        self.accepted = False
+        self.was_busy = False
+        self.was_deaf = False
+        self.hoped = 0.0
+        self.waited_ms = 0.0
+        self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
+        self.stopped_by: Failure | None = None
+        self.ended = asyncio.Event()
+        self.answered_by = ""
+        self._task = asyncio.current_task()
+        self._waits = False
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the router itself has to answer."""
+        return self.request.remaining(incoming.now_ms()) - self.margin
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it shall stop."""
+        return self.stopped_by is not None
+
+    def stop(self, why: Failure) -> None:
+        """Stop it: at once where it waits here, else where it runs."""
+        if self.stopped_by is None:
+            self.stopped_by = why
+            if self._waits and self._task is not None:
+                self._task.cancel()
+
+    def gone(self) -> None:
+        """Stop it, for nobody reads its stream."""
+        self.stop(Cancelled("The client stopped listening."))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While it waits for something here, it can be stopped at once.
+
+        Raises:
+            Failure: It was.
+        """
+        if self.stopped_by is not None:
+            raise self.stopped_by
+        self._waits = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.stopped_by is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self.stopped_by from None
+        finally:
+            self._waits = False
