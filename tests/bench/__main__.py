@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
-from tests.bench import cancelling, deciding, hops, load, peer, results
+from tests.bench import caching, cancelling, deciding, hops, load, peer, results
 from tests.bench.machine import machine
 from tests.bench.measure import tell
 from tests.bench.rig import rig
@@ -35,6 +35,7 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "router_hop": hops.router_hop,
     "native_hop": hops.native_hop,
     "first_event": hops.first_event,
+    "cached": caching.cached,
     "cancel": cancelling.cancel,
     "concurrency_128": load.concurrency,
     "fastapi": peer.fastapi,

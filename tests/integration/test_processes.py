@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, question
@@ -18,7 +17,6 @@ from dspex.bus.core import NoResponders
 from dspex.contracts.failures import BusUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.support.scripted_model import ScriptedModel
@@ -27,25 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
 WORKER = ("dspex.services.worker", "--pool", "light")
-
-
-@pytest.fixture(name="own")
-async def _own(
-    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """A stack of this test's own, to be broken; nothing is started yet."""
-    environ = worker_environ(scripted.url) | {
-        "DSPEX_POOLS_LIGHT_CONCURRENCY": "4",
-        "DSPEX_POOLS_LIGHT_QUEUE": "2",
-    }
-    folder = tmp_path_factory.mktemp("own")
-    async with Stack(nats_url, folder, f"o{uuid4().hex[:8]}", environ) as stack:
-        yield stack
-
-
-@pytest.fixture(name="ask")
-async def _ask(own: Stack, bus: NatsBus) -> Asker:
-    return Asker(bus, own.subjects)
 
 
 async def test_worker_killed(own: Stack, ask: Asker, model: ScriptedModel) -> None:

@@ -109,7 +109,7 @@ def test_the_typical_is_forgotten() -> None:
 def test_memory_is_bounded() -> None:
     """Few calls of each key are kept, and few keys: those used of late."""
     times = ServiceTimes(most=2)
-    for name in ("old", "used", *["used"] * 100, "new"):
+    for name in ("used", "old", *["used"] * 100, "new"):
         times.record(name, 1.0, 0.0)
 
     assert list(times._kept) == ["used", "new"]
