@@ -63,10 +63,24 @@ _ALL = (
         implementation="native",
     ),
     Operation(
+        name="signature.describe",
+        summary="Say what a signature's inputs and outputs are, as JSON Schemas.",
+        request=native_requests.DescribeSignature,
+        outputs=native_requests.DescribedSignature,
+        implementation="native",
+    ),
+    Operation(
         name="signature.validate",
         summary="Check values against a signature's types and constraints.",
         request=native_requests.ValidateSignature,
         outputs=native_requests.ValidatedSignature,
+        implementation="native",
+    ),
+    Operation(
+        name="prompt.render",
+        summary="Write the messages that DSPy would send to a language model.",
+        request=native_requests.RenderPrompt,
+        outputs=native_requests.RenderedPrompt,
         implementation="native",
     ),
 )

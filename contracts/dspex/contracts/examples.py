@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import admin, envelope, words
+from dspex.contracts import admin, envelope, native_examples, words
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
-from dspex.contracts.native_requests import ParseSignature, ValidateSignature
 from dspex.contracts.requests import (
     Body,
     LmConfig,
@@ -53,12 +52,7 @@ REQUESTS: dict[str, Body] = {
         adapter="json",
         options=Options(accept="application/json"),
     ),
-    "signature.parse": ParseSignature(
-        signature="question -> answer: int", instructions="Count."
-    ),
-    "signature.validate": ValidateSignature(
-        signature="question -> answer: int", values={"answer": "3"}, side="outputs"
-    ),
+    **native_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -83,29 +77,6 @@ _NATIVE = Metadata(
     run_ms=0.24,
     total_ms=0.75,
 )
-_QUESTION = {
-    "name": "question",
-    "kind": "input",
-    "type": "str",
-    "schema": {"type": "string"},
-    "description": "${question}",
-    "prefix": "Question:",
-}
-_ANSWER = {
-    "name": "answer",
-    "kind": "output",
-    "type": "int",
-    "schema": {"type": "integer"},
-    "description": "${answer}",
-    "prefix": "Answer:",
-}
-_FAULT = {
-    "path": "outputs.answer",
-    "found": '"3" (string)',
-    "expected": "int (a whole number)",
-    "message": 'outputs.answer is "3" (string); allowed: int (a whole number). '
-    "The lax mode reads it as 3 (number).",
-}
 
 
 def _done(outputs: dict[str, Any], metadata: Metadata) -> envelope.Done:
@@ -118,13 +89,10 @@ REPLIES: dict[str, envelope.Done] = {
         {"reasoning": "A spider has 8 legs, and 3 times 8 is 24.", "answer": 24},
         _PYTHON,
     ),
-    "signature.parse": _done(
-        {"signature": {"instructions": "Count.", "fields": [_QUESTION, _ANSWER]}},
-        _NATIVE,
-    ),
-    "signature.validate": _done(
-        {"valid": False, "values": {}, "errors": [_FAULT]}, _NATIVE
-    ),
+    **{
+        name: _done(outputs, _NATIVE)
+        for name, outputs in native_examples.OUTPUTS.items()
+    },
 }
 """The reply that answers the request of the same operation."""
 

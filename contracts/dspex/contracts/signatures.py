@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec import field as attribute
 
 Kind = Literal["input", "output"]
 
@@ -53,7 +54,8 @@ class FieldSpec(
     Attributes:
         name: Its name, a Python identifier.
         kind: ``input`` or ``output``.
-        type: Its type as in signature text: ``list[str]``, ``Literal['a', 'b']``.
+        type: Its type as in signature text: ``list[str]``, ``Literal['a', 'b']``,
+            ``dspy.Image``, or with a name of the signature's ``types``.
         description: What the model is told about it; by default nothing.
         default: Value used where none is given; left out, a value is required.
         constraints: What its value must satisfy beyond the type.
@@ -74,16 +76,22 @@ class FieldSpec(
     prefix: str | None = None
 
 
-class SignatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SignatureSpec(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A requested signature, field by field.
 
     Attributes:
         fields: Its fields, inputs and outputs in the order the prompt shows them.
         instructions: What to do; by default made from the names of the fields.
+        types: Enumerations and objects by the names that fields call them, each as
+            JSON Schema. They refer to one another as ``#/$defs/<name>``, and may
+            bring further ones in ``$defs`` of their own.
     """
 
     fields: list[FieldSpec]
     instructions: str | None = None
+    types: dict[str, dict[str, Any]] = attribute(default_factory=dict)
 
 
 class Field(
@@ -95,8 +103,9 @@ class Field(
         name: Its name.
         kind: ``input`` or ``output``.
         type: Its type as DSPy prints it: ``list[str]``, ``Union[int, NoneType]``.
-            Only a ``Literal`` with control characters or backslashes is spelled
-            with escapes instead, so that it can be read again.
+            Only so that it can be read again is a ``Literal`` with control
+            characters or backslashes spelled with escapes instead, and a type of
+            DSPy's own called ``dspy.Image``, ``dspy.Code['java']``.
         schema: JSON Schema of its values on the wire.
         description: ``${name}`` unless one was given, as in DSPy.
         prefix: The name as a label: ``Exact Answer:``.
@@ -114,16 +123,21 @@ class Field(
     constraints: Constraints | None = None
 
 
-class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Signature(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A signature that has been read.
 
     Attributes:
         instructions: What to do, given or made from the names of the fields.
         fields: The inputs, then the outputs, each in the order they were given.
+        types: The enumerations and objects that its fields use, by their names, and
+            those that these refer to as ``#/$defs/<name>``; left out if there are none.
     """
 
     instructions: str
     fields: list[Field]
+    types: dict[str, dict[str, Any]] = attribute(default_factory=dict)
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

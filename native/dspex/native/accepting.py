@@ -8,17 +8,18 @@ answer is no, `dspex.native.checking` looks for the place.
 
 from __future__ import annotations
 
-import datetime
-import math
-import uuid
+import re
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from dspex.contracts.walking import elements, way
-from dspex.native.scalars import are_decimals, are_keys, tagged_bytes
+from dspex.contracts.walking import elements
+from dspex.native.batches import COSTS, DEPTH_LIMIT, PLAIN, distinct
+from dspex.native.constraints import broken
+from dspex.native.definitions import scope_of
+from dspex.native.kinds import DspyType, Reference, SchemaType
+from dspex.native.parts import TEXTS, Limited, ObjectType, Text
+from dspex.native.scalars import are_keys
 from dspex.native.types import (
     ANY,
     Collection,
@@ -29,20 +30,15 @@ from dspex.native.types import (
     TypeExpr,
     UnionType,
 )
+from dspex.native.work import MATCH_LIMIT, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dspex.native.work import Work
-
-DEPTH_LIMIT = 64
-"""How many arrays and objects may be nested in one another, a field's own included."""
-
 _CALL = 40
 _SLOW = 40
-# Python's hash of a larger integer is its remainder: a sender can choose many that
-# share one, and a set of them would take forever.
-_HASHED_AS_THEY_ARE = 2**61 - 1
+# A step of matching a pattern takes as long as so many steps of checking.
+_MATCHING = 20
 
 
 class Acceptor:
@@ -90,47 +86,6 @@ def acceptor(expr: TypeExpr, depth: int = 0) -> Acceptor:
     return _ACCEPTORS[type(expr)](expr, depth)
 
 
-def distinct(values: list[Any], work: Work) -> bool:
-    """Say whether the elements of a set are unlike one another."""
-    types = set(map(type, values))
-    if types <= {int} and values:
-        if -_HASHED_AS_THEY_ARE < min(values) <= max(values) < _HASHED_AS_THEY_ARE:
-            return len(set(values)) == len(values)
-    elif types <= {str}:
-        return len(set(values)) == len(values)
-    work.spend(_SLOW * len(values))
-    keys = [identity(value) for value in values]
-    return None not in keys and len(set(keys)) == len(keys)
-
-
-def identity(value: Any) -> str | None:
-    """Return what makes two elements of a set the same; ``None`` for what has none.
-
-    1 and 1.0 are the same, 1 and true are not. It is a text because only of texts
-    nobody can choose many with the same hash.
-    """
-    if isinstance(value, list):
-        parts = [identity(part) for part in value]
-        return None if None in parts else f"[{','.join(map(str, parts))}]"
-    if isinstance(value, dict):
-        return f"bytes:{value['data']}" if value.get("$t") == "bytes" else None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    # Hexadecimal: Python writes thousands of digits in no other way.
-    return hex(value) if type(value) is int else repr(value)
-
-
-def deepest(value: Any) -> list[Any] | None:
-    """Return the keys and indices that lead to what is nested too deep, if any."""
-    levels = [[value]]
-    while len(levels) <= DEPTH_LIMIT:
-        levels.append(elements(levels[-1]))
-        if not levels[-1]:
-            return None
-    place = next((v for v in levels.pop() if type(v) in (list, dict)), None)
-    return None if place is None else way(levels, place)
-
-
 def _spelled_out(expr: TypeExpr) -> bool:
     if isinstance(expr, TupleType):
         return expr.items is not None
@@ -150,8 +105,8 @@ class _Any(Acceptor):
 class _Plain(Acceptor):
     def __init__(self, expr: Scalar, depth: int = 0) -> None:
         super().__init__(expr, depth)
-        self._cost = _COSTS.get(expr.name, 4)
-        self.kinds, self._all = _PLAIN[expr.name]
+        self._cost = COSTS.get(expr.name, 4)
+        self.kinds, self._all = PLAIN[expr.name]
 
     def _inner(self, values: list[Any], work: Work) -> bool:
         if self._all is None:
@@ -208,8 +163,8 @@ class _Dict(Acceptor):
         if not set(map(type, keys)) <= {str}:
             return False
         key = self._key
-        if isinstance(key, LiteralType):
-            return frozenset(map(str, key.values)).issuperset(keys)
+        if key is not None and key.choices:
+            return frozenset(map(str, key.choices)).issuperset(keys)
         if not isinstance(key, Scalar) or key.name in ("str", "Any"):
             return True
         work.spend(12 * len(keys))
@@ -217,12 +172,13 @@ class _Dict(Acceptor):
 
 
 class _Literal(Acceptor):
-    def __init__(self, expr: LiteralType, depth: int = 0) -> None:
+    def __init__(self, expr: TypeExpr, depth: int = 0) -> None:
         super().__init__(expr, depth)
-        self.kinds = frozenset(map(type, expr.values))
+        values = expr.choices
+        self.kinds = frozenset(map(type, values))
         # By type as well: to Python 1 and True are the same.
-        self._pairs = frozenset(zip(map(type, expr.values), expr.values, strict=True))
-        self._texts = frozenset(v for v in expr.values if isinstance(v, str))
+        self._pairs = frozenset(zip(map(type, values), values, strict=True))
+        self._texts = frozenset(v for v in values if isinstance(v, str))
 
     def _inner(self, values: list[Any], work: Work) -> bool:
         if self.kinds == {str}:
@@ -245,27 +201,33 @@ class _Union(Acceptor):
     def accepts(self, values: list[Any], work: Work) -> bool:
         if self._any:
             return acceptor(ANY, self.depth).accepts(values, work)
-        return super().accepts(values, work)
-
-    def _inner(self, values: list[Any], work: Work) -> bool:
+        work.spend(_CALL + len(values))
         kinds = set(map(type, values))
-        return all(
-            self._one_kind(
-                self._by_kind[kind],
-                values if len(kinds) == 1 else [v for v in values if type(v) is kind],
-                work,
-            )
-            for kind in kinds
-        )
+        if not kinds <= self.kinds:
+            return False
+        # Loops, here and below: every generator would be a frame more on each level.
+        for kind in kinds:
+            some = values if len(kinds) == 1 else [v for v in values if type(v) is kind]
+            if not self._one_kind(self._by_kind[kind], some, work):
+                return False
+        return True
 
     def _one_kind(self, parts: list[Acceptor], values: list[Any], work: Work) -> bool:
         if len(parts) == 1:
             return parts[0].accepts(values, work)
-        return all(
-            any(part.accepts(some, work) for part in parts)
-            or (len(some) > 1 and _each(parts, some, work))
-            for some in _alike(values, work)
-        )
+        for some in _alike(values, work):
+            if _fits_one(parts, some, work):
+                continue
+            if len(some) == 1 or not _each(parts, some, work):
+                return False
+        return True
+
+
+def _fits_one(parts: list[Acceptor], values: list[Any], work: Work) -> bool:
+    for part in parts:  # noqa: SIM110 - a generator would be a frame more
+        if part.accepts(values, work):
+            return True
+    return False
 
 
 def _alike(values: list[Any], work: Work) -> Iterable[list[Any]]:
@@ -283,46 +245,112 @@ def _alike(values: list[Any], work: Work) -> Iterable[list[Any]]:
 
 
 def _each(parts: list[Acceptor], values: list[Any], work: Work) -> bool:
-    return all(any(part.accepts([v], work) for part in parts) for v in values)
-
-
-def _parsed(kind: Any) -> Callable[[list[Any]], bool]:
-    wanted = list[kind]
-
-    def whole(values: list[Any]) -> bool:
-        try:
-            msgspec.convert(values, wanted)
-        except msgspec.ValidationError:
+    for value in values:  # noqa: SIM110 - a generator would be a frame more
+        if not _fits_one(parts, [value], work):
             return False
-        return True
-
-    return whole
+    return True
 
 
-def _finite(values: list[Any]) -> bool:
-    return all(map(math.isfinite, [v for v in values if type(v) is float]))
+class _Object(Acceptor):
+    kinds = frozenset({dict})
+
+    def __init__(self, expr: ObjectType, depth: int = 0) -> None:
+        super().__init__(expr, depth)
+        pairs = list(zip(expr.properties, self.parts, strict=False))
+        # Those first that tell alternatives apart: a union asks one after another.
+        self._known = sorted(
+            ((one.name, part) for one, part in pairs),
+            key=lambda pair: not isinstance(pair[1], _Literal),
+        )
+        self.by_name = dict(self._known)
+        self.rest = self.parts[-1] if expr.rest is not None else None
+        self._required = {one.name for one in expr.properties if one.required}
+
+    def _inner(self, values: list[Any], work: Work) -> bool:
+        work.spend(5 * sum(map(len, values)) + len(self._known) * (5 + len(values)))
+        if not set(map(type, chain.from_iterable(values))) <= {str}:
+            return False
+        if not all(value.keys() >= self._required for value in values):
+            return False
+        for name, part in self._known:
+            if not part.accepts([v[name] for v in values if name in v], work):
+                return False
+        others = [v[key] for v in values for key in v.keys() - self.by_name.keys()]
+        return not others or (self.rest is not None and self.rest.accepts(others, work))
 
 
-def _bytes(values: list[Any]) -> bool:
-    return all(tagged_bytes(value) is not None for value in values)
+class _Limited(Acceptor):
+    def __init__(self, expr: Limited, depth: int = 0) -> None:
+        super().__init__(expr, depth - 1)
+        self.limits = expr.limits
+        self.kinds = self.parts[0].kinds
+
+    def accepts(self, values: list[Any], work: Work) -> bool:
+        return self.parts[0].accepts(values, work) and self.fits(values, work)
+
+    def fits(self, values: list[Any], work: Work) -> bool:
+        """Say whether values of the type satisfy the constraints."""
+        work.spend(_SLOW * len(values))
+        matching = Work(min(MATCH_LIMIT, work.left // _MATCHING))
+        before = matching.left
+        found = all(not any(broken(v, self.limits, matching)) for v in values)
+        work.spend(_MATCHING * (before - matching.left))
+        return found
 
 
-_COSTS = {"Decimal": 6, "bytes": 40}
-_TEXT = frozenset({str})
-_PLAIN: dict[str, tuple[frozenset[type], Callable[[list[Any]], bool] | None]] = {
-    "str": (_TEXT, None),
-    "int": (frozenset({int}), None),
-    "float": (frozenset({int, float}), _finite),
-    "bool": (frozenset({bool}), None),
-    "NoneType": (frozenset({type(None)}), None),
-    "bytes": (frozenset({dict}), _bytes),
-    "date": (_TEXT, _parsed(datetime.date)),
-    "datetime": (_TEXT, _parsed(datetime.datetime)),
-    "time": (_TEXT, _parsed(datetime.time)),
-    "timedelta": (_TEXT, _parsed(datetime.timedelta)),
-    "Decimal": (frozenset({int, str}), are_decimals),
-    "UUID": (_TEXT, _parsed(uuid.UUID)),
-}
+class _Text(Acceptor):
+    kinds = frozenset({str})
+
+    def __init__(self, expr: Text, depth: int = 0) -> None:
+        super().__init__(expr, depth)
+        self._pattern = re.compile(TEXTS[expr.name][1])
+
+    def _inner(self, values: list[Any], work: Work) -> bool:
+        work.spend(sum(map(len, values)) // 8)
+        return all(map(self._pattern.fullmatch, values))
+
+
+class _Named(Acceptor):
+    """What a client described: a type that may contain itself, so made when needed."""
+
+    def __init__(self, expr: SchemaType | Reference, depth: int = 0) -> None:
+        super().__init__(expr, depth)
+        self._scope = scope_of(expr)
+        self._name = expr.name
+        self._known = self._scope.types[expr.name]
+        values = self._known.choices
+        self.kinds = frozenset(map(type, values) if values else {dict})
+        # A reference is part of what has looked at the depth already.
+        self._entry = _Any(ANY, depth) if isinstance(expr, SchemaType) else None
+        self.is_open = not values
+
+    @property
+    def target(self) -> Acceptor:
+        """What says whether values are as described."""
+        ready, name = self._scope.ready, self._name
+        if name not in ready:
+            ready[name] = acceptor(self._known)
+        made: Acceptor = ready[name]
+        return made
+
+    def accepts(self, values: list[Any], work: Work) -> bool:
+        work.spend(_CALL)
+        if not values:
+            return True  # Here a description that refers to itself comes to an end.
+        if self._entry and self.is_open and not self._entry.accepts(values, work):
+            return False
+        return self.target.accepts(values, work)
+
+
+class _Dspy(Acceptor):
+    def __init__(self, expr: DspyType, depth: int = 0) -> None:
+        super().__init__(expr, depth)
+        self.target = acceptor(expr.wire, depth)
+        self.kinds = self.target.kinds
+        self.is_open = self.target.is_open
+
+    def accepts(self, values: list[Any], work: Work) -> bool:
+        return self.target.accepts(values, work)
 
 
 def _scalar(expr: Scalar, depth: int = 0) -> Acceptor:
@@ -336,4 +364,10 @@ _ACCEPTORS: dict[type, Callable[[Any, int], Acceptor]] = {
     DictType: _Dict,
     LiteralType: _Literal,
     UnionType: _Union,
+    ObjectType: _Object,
+    Limited: _Limited,
+    Text: _Text,
+    SchemaType: _Named,
+    Reference: _Named,
+    DspyType: _Dspy,
 }

@@ -19,9 +19,11 @@ from msgspec import UNSET, Struct
 
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import Fault
-from dspex.native.accepting import DEPTH_LIMIT, acceptor, deepest
+from dspex.native.accepting import acceptor
+from dspex.native.batches import DEPTH_LIMIT, deepest
 from dspex.native.constraints import broken
-from dspex.native.reading import Enough, Run, read_value, suspects
+from dspex.native.faults import Enough, Run, suspects
+from dspex.native.reading import read_value
 from dspex.native.scalars import NO
 from dspex.native.showing import expected, under
 from dspex.native.types import ANY, TypeExpr, accepts_none
@@ -155,6 +157,22 @@ def checked_default(
 def fits(expr: TypeExpr, value: Any) -> bool:
     """Say whether a JSON value is of a type, strictly, just as it is."""
     return acceptor(expr).accepts([value], Work(sys.maxsize))
+
+
+def read_leniently(expr: TypeExpr, value: Any) -> Any:
+    """Read a JSON value of a type in the ``lax`` mode.
+
+    Raises:
+        ValueError: It is not one of the type; the message says what is wrong.
+    """
+    run = Run(lax=True)
+    try:
+        found = _checked(run, acceptor(expr), value, None, "value")
+    except Enough:
+        found = NO
+    if run.faults:
+        raise ValueError(" ".join(fault.message for fault in run.faults))
+    return found
 
 
 _SIDES = {"inputs": "the inputs", "outputs": "the outputs"}

@@ -19,6 +19,7 @@ from dspex.native.types import (
     TupleType,
     TypeExpr,
     UnionType,
+    completed,
 )
 from dspex.native.work import MATCH_LIMIT
 
@@ -83,11 +84,26 @@ def verify(field: str, expr: TypeExpr, constraints: Constraints | None) -> None:
     Raises:
         InvalidSignature: They do; the message names the constraint.
     """
+    for name in given(constraints):
+        _verify_type(field, name, expr)
+    verify_values(f"Field {field!r}", field, constraints)
+
+
+def verify_values(what: str, field: str, constraints: Constraints | None) -> None:
+    """Refuse constraints that no value satisfies, or that mean nothing.
+
+    Args:
+        what: What they belong to, for the message.
+        field: The same, for the field of the failure.
+        constraints: The constraints.
+
+    Raises:
+        InvalidSignature: The message names the constraint.
+    """
     values = given(constraints)
     for name, value in values.items():
-        _verify_type(field, name, expr)
-        _verify_value(field, name, value)
-    _verify_order(field, values)
+        _verify_value(what, field, name, value)
+    _verify_order(what, field, values)
 
 
 def pattern_size(constraints: Constraints | None) -> int:
@@ -100,13 +116,20 @@ def constrained_schema(
     expr: TypeExpr, constraints: Constraints | None
 ) -> dict[str, Any]:
     """Describe the values of a type under constraints as JSON Schema."""
-    schema = expr.json_schema()
+    return completed(expr, constrained_shape(expr, constraints))
+
+
+def constrained_shape(
+    expr: TypeExpr, constraints: Constraints | None
+) -> dict[str, Any]:
+    """Describe them too, but only refer to types of the client's."""
+    schema = expr.shape()
     values = given(constraints)
     if not values:
         return schema
     if isinstance(expr, UnionType):
         members = (
-            constrained_schema(m, None if m == NONE else constraints)
+            constrained_shape(m, None if m == NONE else constraints)
             for m in expr.members
         )
         return {"anyOf": list(members)}
@@ -164,7 +187,7 @@ def _verify_type(field: str, name: str, expr: TypeExpr) -> None:
             )
 
 
-def _verify_value(field: str, name: str, value: Any) -> None:
+def _verify_value(what: str, field: str, name: str, value: Any) -> None:
     problem = ""
     if name == "pattern":
         problem = _pattern_problem(value)
@@ -176,13 +199,13 @@ def _verify_value(field: str, name: str, value: Any) -> None:
         problem = "must be greater than 0"
     if problem:
         raise InvalidSignature(
-            f"Field {field!r}: {name} {problem}.",
+            f"{what}: {name} {problem}.",
             hint="Correct the constraint or leave it out.",
             field=field,
         )
 
 
-def _verify_order(field: str, values: dict[str, Any]) -> None:
+def _verify_order(what: str, field: str, values: dict[str, Any]) -> None:
     pairs = [("min_length", "max_length")]
     pairs += [(low, high) for low in ("ge", "gt") for high in ("le", "lt")]
     for low, high in pairs:
@@ -191,7 +214,7 @@ def _verify_order(field: str, values: dict[str, Any]) -> None:
         strict = low == "gt" or high == "lt"
         if values[low] > values[high] or (strict and values[low] == values[high]):
             raise InvalidSignature(
-                f"Field {field!r}: no value satisfies both {low}={values[low]} "
+                f"{what}: no value satisfies both {low}={values[low]} "
                 f"and {high}={values[high]}.",
                 hint="Widen one of the two.",
                 field=field,

@@ -12,12 +12,15 @@ from dspex.contracts.native_requests import (
     ValidatedSignature,
     ValidateSignature,
 )
-from dspex.contracts.requests import Body
 from dspex.native.checking import check
 from dspex.native.compiling import compile_signature
+from dspex.native.describing import describe_signature
+from dspex.native.prompts import render_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dspex.contracts.requests import Body
 
 
 def parse_signature(body: ParseSignature) -> ParsedSignature:
@@ -43,5 +46,7 @@ def perform(operation: str, body: Body) -> dict[str, Any]:
 
 OPERATIONS: dict[str, Callable[[Any], msgspec.Struct]] = {
     "signature.parse": parse_signature,
+    "signature.describe": describe_signature,
     "signature.validate": validate_signature,
+    "prompt.render": render_prompt,
 }

@@ -12,18 +12,20 @@ import keyword
 import re
 import unicodedata
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import Field, FieldSpec, Kind, Signature, SignatureSpec
 from dspex.native.checking import checked_default
 from dspex.native.constraints import constrained_schema, pattern_size, verify
+from dspex.native.definitions import PATTERNS_LIMIT, read_types
 from dspex.native.expressions import parse_type
+from dspex.native.kinds import SchemaType
 from dspex.native.tokens import TEXT_LIMIT, Cursor, bounded, shortened, tokenize
-from dspex.native.types import Scalar, TypeExpr, spelled
+from dspex.native.types import Scalar, TypeExpr, nodes, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dspex.native.tokens import Token
 
@@ -33,8 +35,8 @@ NAME_LIMIT = 128
 """The longest name of a field, in characters."""
 DESCRIPTION_LIMIT = 16 * 1024
 """The longest description of a field, in characters."""
-PATTERNS_LIMIT = 10_000
-"""The most steps that the patterns of a signature may come to, together."""
+SCHEMAS_LIMIT = 4 * TEXT_LIMIT
+"""The most bytes of the types that fields use, each counted for each field."""
 
 RESERVED = frozenset(
     # Attributes of every DSPy signature: a field would break or hide them.
@@ -118,9 +120,10 @@ def from_spec(spec: SignatureSpec, instructions: str | None = None) -> Parsed:
             hint="Use dict or Any for the largest of them.",
         )
     declared: list[_Declared] = []
+    types = read_types(spec.types)
     for field in spec.fields[: FIELD_LIMIT + 1]:
         _verify_name(field.name)
-        declared.append((field, _type_of(field)))
+        declared.append((field, _type_of(field, types)))
     if instructions is None:
         instructions = spec.instructions
     return _assemble(declared, instructions)
@@ -170,8 +173,8 @@ def _declaration(cursor: Cursor, kind: Kind) -> _Declared:
     return FieldSpec(name=name, kind=kind, type=""), expr
 
 
-def _type_of(field: FieldSpec) -> TypeExpr:
-    cursor = Cursor(tokenize(field.type))
+def _type_of(field: FieldSpec, own: Mapping[str, TypeExpr]) -> TypeExpr:
+    cursor = Cursor(tokenize(field.type), own)
     cursor.field = field.name
     expr = parse_type(cursor)
     if cursor.token.kind != "end":
@@ -223,7 +226,26 @@ def _assemble(declared: list[_Declared], instructions: str | None) -> Parsed:
     fields = list(_fields(ordered))
     text = _instructions(fields, instructions)
     types = tuple(expr for _, expr in ordered)
-    return Parsed(Signature(instructions=text, fields=fields), types)
+    used = _used(types)
+    return Parsed(Signature(instructions=text, fields=fields, types=used), types)
+
+
+def _used(types: tuple[TypeExpr, ...]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    size = 0
+    for expr in types:
+        own = {node for node in nodes(expr) if isinstance(node, SchemaType)}
+        size += sum(one.size for one in own)
+        for one in own:
+            found |= one.definitions
+    if size > SCHEMAS_LIMIT:
+        raise InvalidSignature(
+            f"The types that the fields use come to {size} bytes, each counted for "
+            f"each field; at most {SCHEMAS_LIMIT} are allowed.",
+            hint="Use the largest of them in fewer fields, or make it smaller.",
+            field="types",
+        )
+    return {name: found[name] for name in sorted(found)}
 
 
 def _verify_unique(fields: list[FieldSpec]) -> None:

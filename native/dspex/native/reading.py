@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dspex.contracts.failures import nearest
-from dspex.contracts.signatures import Fault
-from dspex.native.accepting import identity
+from dspex.native.batches import identity
+from dspex.native.constraints import broken
+from dspex.native.faults import Enough, Run, suspects
+from dspex.native.kinds import DspyType, Reference, SchemaType
+from dspex.native.parts import Limited, ObjectType, Text
 from dspex.native.scalars import NO, read
-from dspex.native.showing import expected, shown, under
+from dspex.native.showing import shown, under
 from dspex.native.tokens import shortened
 from dspex.native.types import (
     ANY,
@@ -24,92 +26,14 @@ from dspex.native.types import (
     TupleType,
     UnionType,
 )
-from dspex.native.work import CHECK_LIMIT, MATCH_LIMIT, Work
+from dspex.native.wire import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from dspex.native.accepting import Acceptor
 
-FAULT_LIMIT = 20
-"""The most faults listed; at the next one checking stops and says so."""
-
-_STRETCH = 256
 _SLOW = 40
-# Comparing two names may take a third of a millisecond.
-_COMPARISONS = 100
-
-
-class Enough(Exception):
-    """There are more faults than are listed."""
-
-
-class Run:
-    """The faults of one check, or of one alternative of a union.
-
-    Args:
-        lax: Whether to convert what can be converted without a guess.
-        limit: How many faults are listed; none to stop at the first one.
-        work: What may be done.
-
-    Attributes:
-        lax: See the arguments.
-        faults: The faults listed so far.
-        work: See the arguments.
-        matching: What may be done to match patterns.
-    """
-
-    def __init__(
-        self, *, lax: bool = False, limit: int = FAULT_LIMIT, work: Work | None = None
-    ) -> None:
-        self.lax = lax
-        self.faults: list[Fault] = []
-        self.work = work or Work(CHECK_LIMIT)
-        self.matching = Work(MATCH_LIMIT)
-        self._limit = limit
-        self._comparisons = _COMPARISONS
-        self._expected: dict[int, str] = {}
-
-    def fault(
-        self,
-        path: str,
-        found: Any,
-        allowed: str | Acceptor,
-        more: Callable[[], str] = str,
-    ) -> None:
-        """Note a fault.
-
-        Args:
-            path: Where.
-            found: The value there; ``NO`` for none.
-            allowed: What is allowed there, in words or as a type.
-            more: Says what to do about it.
-
-        Raises:
-            Enough: So many are listed already.
-        """
-        if len(self.faults) >= self._limit:
-            raise Enough
-        words = allowed if isinstance(allowed, str) else self._words(allowed)
-        there = "nothing" if found is NO else shown(found)
-        is_there = "is missing" if found is NO else f"is {there}"
-        message = f"{path} {is_there}; allowed: {words}. {more()}".rstrip()
-        self.faults.append(
-            Fault(path=path, found=there, expected=words, message=message)
-        )
-
-    def near(self, name: str, names: Sequence[str]) -> str:
-        """Say which of some names is meant, as long as there is time to compare."""
-        names = [one for one in names if len(one) <= 80][: self._comparisons]
-        self._comparisons -= len(names)
-        return nearest(shortened(name), names) if names else ""
-
-    def _words(self, allowed: Acceptor) -> str:
-        # A type may be as long as a novel, and be broken at every element.
-        words = self._expected.get(id(allowed))
-        if words is None:
-            words = self._expected[id(allowed)] = expected(allowed.expr)
-        return words
 
 
 def read_value(run: Run, node: Acceptor, value: Any, path: str) -> Any:
@@ -137,16 +61,6 @@ def _scalar(run: Run, node: Any, value: Any, path: str) -> Any:
 def _lenient(name: str, value: Any) -> str:
     found = read(name, value, lax=True)
     return "" if found is NO else f"The lax mode reads it as {shown(found)}."
-
-
-def suspects(
-    values: Sequence[Any], fine: Callable[[Sequence[Any]], bool]
-) -> Iterator[int]:
-    """Yield the indices of all values but those of stretches that are fine."""
-    for start in range(0, len(values), _STRETCH):
-        stretch = values[start : start + _STRETCH]
-        if len(values) == 1 or not fine(stretch):
-            yield from range(start, start + len(stretch))
 
 
 def _each(
@@ -232,7 +146,7 @@ def _dict(run: Run, node: Any, value: Any, path: str) -> Any:
 def _literal(run: Run, node: Any, value: Any, path: str) -> Any:
     if node.accepts([value], run.work):
         return value
-    names = [v for v in node.expr.values if isinstance(v, str)]
+    names = [v for v in node.expr.choices if isinstance(v, str)]
 
     def guess() -> str:
         near = run.near(value, names) if isinstance(value, str) else ""
@@ -260,8 +174,9 @@ def _union(run: Run, node: Acceptor, value: Any, path: str) -> Any:
 def _attempt(run: Run, part: Acceptor, value: Any, *, lax: bool) -> Any:
     if part.accepts([value], run.work):
         return value
+    inner = Run(lax=lax, limit=0, work=run.work, matching=run.matching)
     try:
-        return read_value(Run(lax=lax, limit=0, work=run.work), part, value, "")
+        return read_value(inner, part, value, "")
     except Enough:
         return NO
 
@@ -270,9 +185,94 @@ def _meant(node: Acceptor, value: Any) -> Acceptor | None:
     # The faults inside the one alternative that was meant say more than "neither".
     alike = [part for part in node.parts if type(value) in part.kinds]
     others = [part for part in node.parts if part.expr != NONE]
+    if len(alike) > 1 and isinstance(value, dict):
+        alike = [part for part in alike if _is_told(part, value)]
     if len(alike) == 1 and type(value) in (list, dict):
         return alike[0]
     return others[0] if len(others) == 1 else None
+
+
+def _is_told(node: Any, value: dict[str, Any]) -> bool:
+    """Say whether an object has the constants by which an alternative is known."""
+    while isinstance(node.expr, (SchemaType, Reference, Limited)):
+        node = node.parts[0] if node.parts else node.target
+    if not isinstance(node.expr, ObjectType):
+        return False
+    told = [one for one in node.expr.properties if one.required and one.type.choices]
+    return bool(told) and all(value.get(p.name) in p.type.choices for p in told)
+
+
+def _object(run: Run, node: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, dict):
+        run.fault(path, value, node)
+        return NO
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        place = under(path, str(key))
+        part = node.by_name.get(key, node.rest)
+        if part is None or not isinstance(key, str):
+            _unknown(run, node, key, item, place)
+        elif part.accepts([item], run.work):
+            found[key] = item
+        else:
+            found[key] = read_value(run, part, item, place)
+    for one in node.expr.properties:
+        if one.required and one.name not in value:
+            run.fault(under(path, one.name), NO, node.by_name[one.name])
+    return found
+
+
+def _unknown(run: Run, node: Any, key: Any, item: Any, place: str) -> None:
+    def near() -> str:
+        return run.near(str(key), list(node.by_name))
+
+    run.fault(place, item, "no key of that name", near)
+
+
+def _limited(run: Run, node: Any, value: Any, path: str) -> Any:
+    before = len(run.faults)
+    found = read_value(run, node.parts[0], value, path)
+    if len(run.faults) > before or node.fits([found], run.work):
+        return found
+    for wanted in broken(found, node.limits, run.matching):
+        run.fault(path, found, wanted)
+    return found
+
+
+def _text(run: Run, node: Any, value: Any, path: str) -> Any:
+    if not node.accepts([value], run.work):
+        run.fault(path, value, node)
+    return value
+
+
+def _named(run: Run, node: Any, value: Any, path: str) -> Any:
+    expr = node.expr
+    # As DSPy reads a reply: by its name too, unless that is the value of another.
+    by_name = run.lax and expr.choices and value not in expr.values
+    if by_name and value in expr.names:
+        return expr.values[expr.names.index(value)]
+    return read_value(run, node.target, value, path)
+
+
+def _dspy(run: Run, node: Any, value: Any, path: str) -> Any:
+    if run.lax:
+        value = _tagged(node.expr, value)
+    if type(value) not in node.kinds:
+        run.fault(path, value, node)
+        return NO
+    return read_value(run, node.target, value, path)
+
+
+def _tagged(expr: DspyType, value: Any) -> Any:
+    """Bring to its form on the wire what stands for one of DSPy's values."""
+    if expr.name == "Image" and isinstance(value, str):
+        return {TAG: "Image", "url": value}
+    if expr.name == "ToolCalls" and isinstance(value, list):
+        return {"tool_calls": value}
+    tags = expr.tagged.properties[0].name == TAG
+    if tags and isinstance(value, dict) and TAG not in value:
+        return {TAG: expr.name, **value}
+    return value
 
 
 _READERS: dict[type, Callable[[Run, Any, Any, str], Any]] = {
@@ -282,4 +282,10 @@ _READERS: dict[type, Callable[[Run, Any, Any, str], Any]] = {
     DictType: _dict,
     LiteralType: _literal,
     UnionType: _union,
+    ObjectType: _object,
+    Limited: _limited,
+    Text: _text,
+    SchemaType: _named,
+    Reference: _named,
+    DspyType: _dspy,
 }

@@ -5,24 +5,39 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from dspex.native.kinds import QUALIFIED, DspyType, Reference, SchemaType
+from dspex.native.parts import Limited, ObjectType, Text
 from dspex.native.scalars import EXPECTED
 from dspex.native.tokens import shortened
 from dspex.native.types import (
     Collection,
     DictType,
-    LiteralType,
     Scalar,
     TupleType,
     TypeExpr,
+    literal,
 )
+from dspex.native.wire import TAG
 
 
 def expected(expr: TypeExpr) -> str:
     """Say what a type allows."""
     if isinstance(expr, Scalar):
         return EXPECTED[expr.name]
-    if isinstance(expr, LiteralType):
-        return f"one of {shortened(expr.describe()[8:-1], 400)}"
+    if expr.choices:
+        return f"one of {shortened(literal(expr.choices).describe()[8:-1], 400)}"
+    if isinstance(expr, Limited):
+        return expected(expr.type)
+    if isinstance(expr, (ObjectType, Text)):
+        return shortened(expr.describe(), 200)
+    if isinstance(expr, DspyType):
+        keys = "".join(f', "{one.name}": …' for one in expr.tagged.properties[1:3])
+        first = expr.tagged.properties[0]
+        tag = f'"{expr.name}"' if first.name == TAG else "…"
+        text = "a string or " * (expr.wire != expr.tagged and expr.name != "File")
+        return (
+            f'{QUALIFIED[expr.name]} ({text}an object {{"{first.name}": {tag}{keys}}})'
+        )
     noun = _NOUNS.get(type(expr))
     name = shortened(expr.describe(), 200)
     if isinstance(expr, TupleType) and expr.items is not None and not expr.variadic:
@@ -34,6 +49,8 @@ _NOUNS: dict[type, str] = {
     Collection: "an array",
     TupleType: "an array",
     DictType: "an object",
+    SchemaType: "an object",
+    Reference: "an object",
 }
 
 

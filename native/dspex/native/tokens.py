@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from msgspec import Struct
 
 from dspex.contracts.failures import InvalidSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dspex.native.types import TypeExpr
 
 TEXT_LIMIT = 64 * 1024
 """The longest signature text, in characters."""
@@ -73,12 +78,20 @@ class Cursor:
 
     Args:
         tokens: The tokens; the last one is an ``end``.
+        types: The client's own types, by their names.
+
+    Attributes:
+        field: The field that is being read, if it is known.
+        types: See the arguments.
     """
 
-    def __init__(self, tokens: list[Token]) -> None:
+    def __init__(
+        self, tokens: list[Token], types: Mapping[str, TypeExpr] | None = None
+    ) -> None:
         self._tokens = tokens
         self._index = 0
         self.field: str | None = None
+        self.types: Mapping[str, TypeExpr] = types or {}
 
     @property
     def token(self) -> Token:

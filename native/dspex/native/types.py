@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 LiteralValue = str | int | bool | None
 
@@ -24,17 +24,37 @@ class TypeExpr(Struct, frozen=True):
         """The types inside it, in the order they are written."""
         return ()
 
+    @property
+    def definitions(self) -> dict[str, dict[str, Any]]:
+        """The JSON Schemas that its own refers to as ``#/$defs/<name>``."""
+        return {}
+
+    @property
+    def choices(self) -> tuple[LiteralValue, ...]:
+        """The values it has, where they are listed."""
+        return ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its values have no parts and can be told apart by hash."""
+        return False
+
     def describe(self, quote: Callable[[str], str] | None = None) -> str:
         """Write the type as DSPy prints it in a prompt.
 
         Args:
-            quote: Writes a string of a ``Literal``; by default as DSPy does.
+            quote: Writes a string of a ``Literal``; with it the type is written so
+                that it can be read again, without it as DSPy prints it.
         """
         raise NotImplementedError
 
-    def json_schema(self) -> dict[str, Any]:
-        """Describe the JSON values of the type as JSON Schema."""
+    def shape(self) -> dict[str, Any]:
+        """Describe its JSON values; types of the client's are only referred to."""
         raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe the JSON values of the type as JSON Schema, complete in itself."""
+        return completed(self, self.shape())
 
 
 class Scalar(TypeExpr, frozen=True):
@@ -50,7 +70,12 @@ class Scalar(TypeExpr, frozen=True):
         """Write its name."""
         return self.name
 
-    def json_schema(self) -> dict[str, Any]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is not ``Any``."""
+        return self.name != "Any"
+
+    def shape(self) -> dict[str, Any]:
         """Describe its JSON values."""
         return dict(SCALARS[self.name])
 
@@ -75,11 +100,11 @@ class Collection(TypeExpr, frozen=True):
         """Write ``list[int]``, or ``list``."""
         return _bracketed(self.kind, self.parts or None, quote)
 
-    def json_schema(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
         """Describe an array, of unique elements unless it is a list."""
         schema: dict[str, Any] = {"type": "array"}
         if self.item is not None:
-            schema["items"] = self.item.json_schema()
+            schema["items"] = self.item.shape()
         if self.kind != "list":
             schema["uniqueItems"] = True
         return schema
@@ -107,16 +132,16 @@ class TupleType(TypeExpr, frozen=True):
             return f"tuple[{self.parts[0].describe(quote)}, Ellipsis]"
         return _bracketed("tuple", self.items, quote)
 
-    def json_schema(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
         """Describe an array, of a fixed length unless it is variadic."""
         if self.items is None:
             return {"type": "array"}
         if self.variadic:
-            return {"type": "array", "items": self.items[0].json_schema()}
+            return {"type": "array", "items": self.items[0].shape()}
         size = len(self.items)
         schema: dict[str, Any] = {"type": "array", "minItems": size, "maxItems": size}
         if size:
-            schema["prefixItems"] = [item.json_schema() for item in self.items]
+            schema["prefixItems"] = [item.shape() for item in self.items]
         return schema
 
 
@@ -140,11 +165,11 @@ class DictType(TypeExpr, frozen=True):
         """Write ``dict[str, int]``, or ``dict``."""
         return _bracketed("dict", self.parts or None, quote)
 
-    def json_schema(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
         """Describe an object."""
         schema: dict[str, Any] = {"type": "object"}
         if self.value is not None:
-            schema["additionalProperties"] = self.value.json_schema()
+            schema["additionalProperties"] = self.value.shape()
         names = _key_schema(self.key)
         return {**schema, "propertyNames": names} if names else schema
 
@@ -158,13 +183,23 @@ class LiteralType(TypeExpr, frozen=True):
 
     values: tuple[LiteralValue, ...]
 
+    @property
+    def choices(self) -> tuple[LiteralValue, ...]:
+        """Its values."""
+        return self.values
+
+    @property
+    def is_plain(self) -> bool:
+        """It is."""
+        return True
+
     def describe(self, quote: Callable[[str], str] | None = None) -> str:
         """Write ``Literal['a', 1, True]``."""
         write = quote or quoted
         spelled = (write(v) if isinstance(v, str) else str(v) for v in self.values)
         return f"Literal[{', '.join(spelled)}]"
 
-    def json_schema(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
         """Describe an enumeration."""
         return {"enum": list(self.values)}
 
@@ -187,10 +222,13 @@ class UnionType(TypeExpr, frozen=True):
         """Write ``Union[int, NoneType]``."""
         return _bracketed("Union", self.members, quote)
 
-    def json_schema(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, Any]:
         """Describe the alternatives."""
-        return {"anyOf": [member.json_schema() for member in self.members]}
+        return {"anyOf": [member.shape() for member in self.members]}
 
+
+DEFINITIONS = "#/$defs/"
+"""What a reference to a definition starts with."""
 
 ANY = Scalar("Any")
 NONE = Scalar("NoneType")
@@ -234,12 +272,24 @@ KEYS = ("str", "int", "float", "date", "datetime", "UUID", "Any", "Literal")
 
 def union(members: Iterable[TypeExpr]) -> TypeExpr:
     """Join types as ``typing.Union`` does: flat, each once, one alone as itself."""
-    found: dict[str, TypeExpr] = {}
+    found: dict[Any, TypeExpr] = {}
     for member in members:
         for part in member.members if isinstance(member, UnionType) else (member,):
-            found.setdefault(part.describe(repr), part)
+            found.setdefault(_identity(part), part)
     flat = tuple(found.values())
     return flat[0] if len(flat) == 1 else UnionType(flat)
+
+
+def _identity(expr: TypeExpr) -> Any:
+    # To typing, the order of a union or a Literal makes no difference.
+    if isinstance(expr, UnionType):
+        return frozenset(map(_identity, expr.members))
+    if isinstance(expr, LiteralType):
+        return frozenset(map(repr, expr.values))
+    if not expr.parts:
+        return expr.describe(repr)
+    shell = (type(expr), getattr(expr, "kind", None), getattr(expr, "variadic", None))
+    return (*shell, *map(_identity, expr.parts))
 
 
 def literal(values: Iterable[LiteralValue]) -> LiteralType:
@@ -258,7 +308,39 @@ def hashable(expr: TypeExpr) -> bool:
         return expr.kind == "frozenset"
     if isinstance(expr, (TupleType, UnionType)):
         return bool(expr.parts) and all(hashable(part) for part in expr.parts)
-    return not isinstance(expr, DictType) and expr != ANY
+    return expr.is_plain
+
+
+def nodes(expr: TypeExpr) -> Iterator[TypeExpr]:
+    """Yield a type and all the types inside it, from the outside in."""
+    yield expr
+    for part in expr.parts:
+        yield from nodes(part)
+
+
+def completed(expr: TypeExpr, shape: dict[str, Any]) -> dict[str, Any]:
+    """Add to the JSON Schema of a type the definitions that it refers to.
+
+    As pydantic does it: in ``$defs``, except for one that is the whole schema and
+    does not refer to itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for node in nodes(expr):
+        found |= node.definitions
+    whole = shape.get("$ref", "").removeprefix(DEFINITIONS)
+    if len(shape) == 1 and whole in found and not _refers(found, whole):
+        shape = found.pop(whole)
+    return {"$defs": found, **shape} if found else dict(shape)
+
+
+def _refers(value: Any, name: str) -> bool:
+    if isinstance(value, list):
+        return any(_refers(item, name) for item in value)
+    if not isinstance(value, dict):
+        return False
+    return value.get("$ref") == DEFINITIONS + name or any(
+        _refers(item, name) for item in value.values()
+    )
 
 
 def quoted(text: str) -> str:
@@ -297,8 +379,10 @@ def _bracketed(
 def _key_schema(key: TypeExpr | None) -> dict[str, Any]:
     if isinstance(key, LiteralType):
         return {"enum": [str(value) for value in key.values]}
+    if key is not None and key.choices:
+        return key.shape()
     if not isinstance(key, Scalar) or key.name in ("str", "Any"):
         return {}
     if key.name in KEY_PATTERNS:
         return {"pattern": KEY_PATTERNS[key.name]}
-    return key.json_schema()
+    return key.shape()

@@ -124,25 +124,26 @@ class Gate:
     def enter(self, entry: Entry, now: float) -> Admitted | Waiting | Refused:
         """Take a request in.
 
-        It is admitted if a permit is free and nobody waits, even if it is more
-        important than those who do: ``hand_out`` compares them. A full queue makes
-        room for it at the cost of the youngest of the least important, if that one
-        is less important: who came last has waited for nothing longest.
+        It is admitted if a permit is free and nobody waits; it passes nobody here,
+        however important it is. A full queue makes room for it at the cost of the
+        youngest of the least important, if that is less important than it: who came
+        last has waited least in vain. A request whose wait has ended already is
+        never admitted: it is what ``expire`` returns next.
 
         Raises:
             ValueError: Its key is at the gate already, or its priority is unknown.
         """
-        if entry.key in self._held or entry.key in self._waiting:
+        if any(entry.key in here for here in (self._held, self._waiting, self._over)):
             raise ValueError(f"{entry.key!r} is at the gate already.")
         if not 1 <= entry.priority <= LEVELS:
             raise ValueError(f"Priority {entry.priority}. Allowed: 1 to {LEVELS}.")
         self._lapse(now)
-        if not self._waiting and self.held < self._limit:
-            self._held.add(entry.key)
-            return Admitted()
         if entry.expires <= now:
             self._over[entry.key] = entry
             return Waiting()
+        if not self._waiting and self.held < self._limit:
+            self._held.add(entry.key)
+            return Admitted()
         displaced = None
         if self.queued >= self._queue_limit:
             displaced = self._less_important(entry.priority)
@@ -178,16 +179,16 @@ class Gate:
         return admitted
 
     def expire(self, now: float) -> list[Entry]:
-        """Those whose wait has ended, each told once unless it left; earliest first."""
+        """Those whose wait has ended and who have not left; each is told once."""
         self._lapse(now)
         over = list(self._over.values())
         self._over.clear()
         return over
 
     def next_expiry(self) -> float | None:
-        """When ``expire`` will have something to say; ``None`` if nobody waits."""
+        """When ``expire`` has something to say; ``None`` if nobody waits."""
         if self._over:
-            return min(entry.expires for entry in self._over.values())
+            return next(iter(self._over.values())).expires
         return self._ends.rank(self._ends.first()) if self._ends else None
 
     def position(self, key: Hashable) -> int | None:

@@ -84,7 +84,7 @@ def after_failure(failure: Failed, tries: Tries, limits: Limits) -> Again | None
         return Again(lm=tries.lms[0])
     if not failure.retryable or failure.code in ELSEWHERE:
         return None
-    pause = (failure.retry_after_ms or 0) / 1000
-    if tries.failed > limits.failed or pause >= tries.remaining:
+    too_late = (failure.retry_after_ms or 0) >= tries.remaining * 1000
+    if tries.failed > limits.failed or too_late:
         return None
     return Again(waits=True)

@@ -47,6 +47,7 @@ class Health:
         slow_call: float | None = None,
     ) -> None:
         self._targets = targets
+        self._slow_call = slow_call
         self._changed = changed
         settings: dict[Scope, BreakerSettings] = {
             "worker": WORKER,
@@ -98,7 +99,10 @@ class Health:
         """
         for call in calls:
             scope, name = call[0]
-            change = self._breakers.end(call, outcome_of(code, scope), seconds, now)
+            outcome = outcome_of(code, scope)
+            if scope == "lm" and self._hung(code, seconds):
+                outcome = "failure"
+            change = self._breakers.end(call, outcome, seconds, now)
             if change is not None:
                 self._changed(change)
             if scope == "worker":
@@ -164,6 +168,11 @@ class Health:
                 self._budget.end_retry()
             else:
                 turn.set_result(None)
+
+    def _hung(self, code: str, seconds: float) -> bool:
+        """Whether a deadline came while a language model was slow to answer."""
+        slow = self._slow_call
+        return slow is not None and code == DeadlineExceeded.code and seconds > slow
 
     def _bar(self, worker: str, now: float) -> None:
         target = self._targets.get(worker)

@@ -10,6 +10,7 @@ steady clock.
 
 from __future__ import annotations
 
+import math
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,9 @@ MOST = 10_000
 
 OTHERS = "*"
 """Under this name stands the quota of tenants without their own."""
+
+SLOWEST = 1e-6
+"""Least requests per second that a quota may allow."""
 
 PAUSE = 1.0
 """Seconds after which to try again where nothing says when there will be room."""
@@ -81,6 +85,9 @@ class Quotas:
     Args:
         quotas: By tenant; ``"*"`` for all others.
         most: Tenants without a quota of their own that are kept count of.
+
+    Raises:
+        ValueError: A quota allows nothing, or its rate is not a number.
     """
 
     def __init__(self, quotas: Mapping[str, Quota], most: int = MOST) -> None:
@@ -175,6 +182,13 @@ class _Shared:
     """A quota, and the part of it that this router gives out."""
 
     def __init__(self, quota: Quota) -> None:
+        rate = quota.rate is None or SLOWEST <= quota.rate < math.inf
+        concurrency = quota.concurrency is None or quota.concurrency >= 1
+        if not (rate and concurrency and quota.burst >= 1):
+            raise ValueError(
+                f"{quota} allows nothing, or all. Allowed: a rate of {SLOWEST} or more "
+                "or None, a burst of 1 or more, a concurrency of 1 or more or None."
+            )
         self.quota = quota
         self.unlimited = quota.rate is None and quota.concurrency is None
         self.share(1)
@@ -183,7 +197,7 @@ class _Shared:
         quota = self.quota
         self.rate = None if quota.rate is None else quota.rate / routers
         self.burst = max(1, quota.burst // routers)
-        self.concurrency = quota.concurrency and max(1, quota.concurrency // routers)
+        self.concurrency = max(1, (quota.concurrency or 0) // routers)
 
 
 class _Used:
@@ -198,14 +212,13 @@ class _Used:
     def over(self, shared: _Shared, now: float) -> QuotaRefused | None:
         """Which limit one more request would break; drains the bucket."""
         quota = shared.quota
-        if quota.concurrency and shared.concurrency:
-            if self.in_hand >= shared.concurrency:
-                return QuotaRefused(
-                    limit="concurrency",
-                    allowed=quota.concurrency,
-                    share=shared.concurrency,
-                    retry_after=PAUSE,
-                )
+        if quota.concurrency and self.in_hand >= shared.concurrency:
+            return QuotaRefused(
+                limit="concurrency",
+                allowed=quota.concurrency,
+                share=shared.concurrency,
+                retry_after=PAUSE,
+            )
         if quota.rate is None or shared.rate is None:
             return None
         # A clock that steps back drains nothing, and does not drain twice.

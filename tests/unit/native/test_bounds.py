@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.contracts.failures import InvalidInputs
-from dspex.native.accepting import DEPTH_LIMIT, acceptor
+from dspex.native.accepting import acceptor
+from dspex.native.batches import DEPTH_LIMIT
 from dspex.native.checking import check, check_demos
 from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.reading import FAULT_LIMIT, Enough, Run, read_value
+from dspex.native.faults import FAULT_LIMIT, Enough, Run
+from dspex.native.reading import read_value
 from dspex.native.requiring import require, require_demos
 from dspex.native.scalars import NO
 from dspex.native.work import CHECK_LIMIT, TooMuch, Work

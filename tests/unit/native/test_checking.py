@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dspex.contracts.signatures import SignatureSpec
 from dspex.native.checking import Checked, Mode, check
 from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.reading import FAULT_LIMIT
+from dspex.native.faults import FAULT_LIMIT
 from dspex.native.work import MATCH_LIMIT
 
 

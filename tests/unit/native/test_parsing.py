@@ -17,7 +17,7 @@ from dspex.contracts.signatures import (
     Signature,
     SignatureSpec,
 )
-from dspex.native.expressions import ALLOWED
+from dspex.native.names import ALLOWED
 from dspex.native.parsing import FIELD_LIMIT, from_spec, infer_prefix, parse
 
 
@@ -131,8 +131,19 @@ def test_dates_need_no_module(name: str) -> None:
         ("q -> a: object", "unknown type 'object'"),
         ("q -> a: Annotated[int, 3]", "unknown type 'Annotated'"),
         ("q -> a: integer", "Did you mean"),
-        ("q -> a: dspy.Image", "not supported yet in a string signature"),
-        ("q -> a: list[dspy.History]", "not supported yet in a string signature"),
+        ("q -> a: dspy.Choice", "unknown type 'dspy.Choice'"),
+        ("q -> a: dspy.Type", "unknown type 'dspy.Type'"),
+        ("q -> a: dspy.Predict", "unknown type 'dspy.Predict'"),
+        ("q -> a: Image", "unknown type 'Image'"),
+        ("q -> a: dspy.Image['png']", "unexpected '['"),
+        ("q -> a: dspy.Code[java]", "a language in quotes"),
+        ("q -> a: dspy.Code['a b']", "a language in quotes"),
+        ("q -> a: dspy.Code['java'", "expected ']'"),
+        ("q -> a: set[dspy.Image]", "elements of a set"),
+        ("q -> a: dict[dspy.Code, int]", "keys of a dict"),
+        ("q -> a: this", "unknown type 'this'"),
+        ("q -> a: os.system", "unknown type 'os.system'"),
+        ("q -> a: Person", "unknown type 'Person'"),
         ("q -> a: " + "list[" * 40 + "int" + "]" * 40, "nested deeper"),
         ("q -> a: " + "(" * 40 + "int" + ")" * 40, "nested deeper"),
         ("q" * 70_000, "at most 65536"),

@@ -189,7 +189,7 @@ def test_closing_forgets_the_openings() -> None:
 def test_closing_forgets_the_calls() -> None:
     """What opened it does not open it again once it is closed, within the window."""
     breaker = breaker_of()
-    for outcome in [*MIXED, *MIXED[:2]]:
+    for outcome in (*MIXED, *MIXED[:2]):
         call(breaker, outcome)
     for _ in range(3):
         call(breaker, "success", now=5.0)

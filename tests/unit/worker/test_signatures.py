@@ -175,6 +175,15 @@ def test_the_class_is_made_once() -> None:
     assert len(signatures._cache) == signatures.CACHE_LIMIT
 
 
+def test_one_signature_does_not_turn_another_around() -> None:
+    """Unions in an annotation keep their order, whatever was annotated before."""
+    for inner in ("int | str", "str | int"):
+        made = dspy_signature(compile_signature(f"q -> a: list[{inner}] | None"))
+        expected = compile_signature(f"q -> a: list[{inner}] | None").outputs[0].type
+
+        assert get_annotation_name(made.fields["a"].annotation) == expected.describe()
+
+
 def test_text_of_a_client_is_not_read_by_dspy() -> None:
     """A description or instructions that look like code change nothing else."""
     before = set(sys.modules)

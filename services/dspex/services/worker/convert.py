@@ -17,7 +17,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.failures import OutputInvalid
 from dspex.native.compiling import TYPE_MARKERS
+from dspex.native.kinds import DspyType
 from dspex.native.scalars import tag_bytes
+from dspex.native.types import nodes
+from dspex.services.worker.own_types import CLASSES, own_wire
 from dspex.services.worker.signatures import python_value
 
 if TYPE_CHECKING:
@@ -57,6 +60,28 @@ def to_python(compiled: Compiled, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: python_value(types[name], neutralised(value))
         for name, value in values.items()
+    }
+
+
+def demo_to_python(compiled: Compiled, demo: Mapping[str, Any]) -> dict[str, Any]:
+    """A checked example as DSPy shows it: with values of DSPy's own types.
+
+    All other values are shown as they are on the wire, in the order they came in.
+
+    Args:
+        compiled: The signature.
+        demo: JSON values for some of its fields, and for others.
+    """
+    slots = (*compiled.inputs, *compiled.outputs)
+    own = {
+        slot.field.name: slot.type
+        for slot in slots
+        if any(isinstance(node, DspyType) for node in nodes(slot.type))
+    }
+    shown = {name: neutralised(value) for name, value in demo.items()}
+    return {
+        name: python_value(own[name], value) if name in own else value
+        for name, value in shown.items()
     }
 
 
@@ -127,5 +152,6 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (dict, _dict),
     ((list, tuple), _list),
     ((set, frozenset), lambda value: sorted(_list(value), key=repr)),
+    (CLASSES, lambda value: _dict(own_wire(value))),
     (BaseModel, lambda value: _dict(dict(value))),
 )

@@ -16,7 +16,7 @@ from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.native.compiling import Compiled, compile_signature
 from dspex.native.requiring import REASONING, extra_fields, require, require_demos
 from dspex.services.worker.adapters import adapter
-from dspex.services.worker.convert import neutralised, to_python, to_wire
+from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import run_streaming
@@ -80,7 +80,9 @@ class Programs:
         call = to_python(compiled, inputs)
         if body.demos:
             require_demos(compiled, body.demos, extra_fields(operation))
-            call["demos"] = [dspy.Example(**neutralised(demo)) for demo in body.demos]
+            call["demos"] = [
+                dspy.Example(**demo_to_python(compiled, demo)) for demo in body.demos
+            ]
         overrides = msgspec.to_builtins(body.config)
         given = {key: value for key, value in overrides.items() if value is not None}
         with (

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import operator
 import uuid
 from decimal import Decimal
-from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
@@ -21,6 +21,7 @@ from msgspec import UNSET
 
 from dspex.native.checking import fits
 from dspex.native.constraints import given
+from dspex.native.kinds import DspyType, SchemaType
 from dspex.native.scalars import tagged_bytes
 from dspex.native.types import (
     ANY,
@@ -32,6 +33,8 @@ from dspex.native.types import (
     TypeExpr,
     UnionType,
 )
+from dspex.services.worker.described import schema_class
+from dspex.services.worker.own_types import own_class, own_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +48,7 @@ CACHE_LIMIT = 256
 _cache: LRUCache[str, type[dspy.Signature]] = LRUCache(CACHE_LIMIT)
 
 
-@cached(_cache, key=attrgetter("digest"), lock=Lock())
+@cached(_cache, key=operator.attrgetter("digest"), lock=Lock())
 def dspy_signature(compiled: Compiled) -> type[dspy.Signature]:
     """Return the class of a signature; the same one for the same digest.
 
@@ -54,6 +57,9 @@ def dspy_signature(compiled: Compiled) -> type[dspy.Signature]:
 
     Args:
         compiled: The signature, read natively.
+
+    Raises:
+        Unsupported: The installed release of DSPy lacks a type that it uses.
     """
     return _build(compiled)
 
@@ -67,7 +73,8 @@ def python_value(expr: TypeExpr, value: Any) -> Any:
     """Turn a checked JSON value into the Python value of its type.
 
     Dates, decimals, UUIDs and bytes become objects, arrays the list, tuple or set
-    they stand for, the keys of an object what they spell.
+    they stand for, the keys of an object what they spell, what stands for a value of
+    DSPy's that value. An object that the client described stays a ``dict``.
 
     Args:
         expr: The type.
@@ -123,6 +130,10 @@ def _dict(expr: DictType) -> Any:
     return plain[annotation(expr.key), annotation(expr.value)]
 
 
+def _union(expr: UnionType) -> Any:
+    return _uncached(Union, tuple(map(annotation, expr.members)))
+
+
 def _scalar_value(expr: Scalar, value: Any) -> Any:
     if expr.name == "bytes":
         return tagged_bytes(value)
@@ -156,9 +167,19 @@ def _key(expr: TypeExpr, key: str) -> Any:
     return python_value(expr, key)
 
 
+def _schema_value(expr: SchemaType, value: Any) -> Any:
+    return schema_class(expr)(value)
+
+
 def _union_value(expr: UnionType, value: Any) -> Any:
     return python_value(next(m for m in expr.members if fits(m, value)), value)
 
+
+# To the cache of `typing`, list[int | str] is the list[str | int] of an earlier
+# signature: the prompt of the one would depend on the other having been there.
+_uncached: Callable[[Any, Any], Any] = getattr(
+    getattr(type(Union), "__getitem__", None), "__wrapped__", operator.getitem
+)
 
 _GENERICS: dict[str, Any] = {
     "list": list,
@@ -192,7 +213,9 @@ _ANNOTATIONS: dict[type, Callable[[Any], Any]] = {
     TupleType: _tuple,
     DictType: _dict,
     LiteralType: lambda expr: Literal[expr.values],
-    UnionType: lambda expr: Union[tuple(map(annotation, expr.members))],  # noqa: UP007 - made of values
+    UnionType: _union,
+    SchemaType: schema_class,
+    DspyType: own_class,
 }
 
 _VALUES: dict[type, Callable[[Any, Any], Any]] = {
@@ -202,4 +225,6 @@ _VALUES: dict[type, Callable[[Any, Any], Any]] = {
     DictType: _dict_value,
     LiteralType: lambda _, value: value,
     UnionType: _union_value,
+    SchemaType: _schema_value,
+    DspyType: own_value,
 }

@@ -1,0 +1,153 @@
+"""One example of every native operation: its body, and the outputs of its reply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspex.contracts.native_requests import (
+    DescribeSignature,
+    ParseSignature,
+    RenderPrompt,
+    ValidateSignature,
+)
+
+if TYPE_CHECKING:
+    from dspex.contracts.requests import Body
+
+REQUESTS: dict[str, Body] = {
+    "signature.parse": ParseSignature(
+        signature="question -> answer: int", instructions="Count."
+    ),
+    "signature.describe": DescribeSignature(
+        signature="question -> answer: int", instructions="Count."
+    ),
+    "signature.validate": ValidateSignature(
+        signature="question -> answer: int", values={"answer": "3"}, side="outputs"
+    ),
+    "prompt.render": RenderPrompt(
+        signature="question -> answer: int",
+        inputs={"question": "How many legs has a spider?"},
+        instructions="Count.",
+    ),
+}
+"""The body of a request, by operation."""
+
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "signature.parse": {
+        "signature": {
+            "instructions": "Count.",
+            "fields": [
+                {
+                    "name": "question",
+                    "kind": "input",
+                    "type": "str",
+                    "schema": {"type": "string"},
+                    "description": "${question}",
+                    "prefix": "Question:",
+                },
+                {
+                    "name": "answer",
+                    "kind": "output",
+                    "type": "int",
+                    "schema": {"type": "integer"},
+                    "description": "${answer}",
+                    "prefix": "Answer:",
+                },
+            ],
+        }
+    },
+    "signature.describe": {
+        "signature": {
+            "instructions": "Count.",
+            "fields": [
+                {
+                    "name": "question",
+                    "kind": "input",
+                    "type": "str",
+                    "schema": {"type": "string"},
+                    "description": "${question}",
+                    "prefix": "Question:",
+                },
+                {
+                    "name": "answer",
+                    "kind": "output",
+                    "type": "int",
+                    "schema": {"type": "integer"},
+                    "description": "${answer}",
+                    "prefix": "Answer:",
+                },
+            ],
+        },
+        "text": None,
+        "inputs": {
+            "type": "object",
+            "properties": {"question": {"type": "string"}},
+            "required": ["question"],
+            "additionalProperties": False,
+        },
+        "outputs": {
+            "type": "object",
+            "properties": {"answer": {"type": "integer"}},
+            "required": ["answer"],
+            "additionalProperties": False,
+        },
+        "digest": "e8532e1e7868f52b7137be98948725d908df3b44b894771a9578e17b24192e7c",
+    },
+    "signature.validate": {
+        "valid": False,
+        "values": {},
+        "errors": [
+            {
+                "path": "outputs.answer",
+                "found": '"3" (string)',
+                "expected": "int (a whole number)",
+                "message": 'outputs.answer is "3" '
+                "(string); allowed: int (a "
+                "whole number). The lax mode "
+                "reads it as 3 (number).",
+            }
+        ],
+    },
+    "prompt.render": {
+        "messages": [
+            {
+                "role": "system",
+                "content": "Your input fields are:\n"
+                "1. `question` (str):\n"
+                "Your output fields are:\n"
+                "1. `answer` (int):\n"
+                "All interactions will be "
+                "structured in the following way, "
+                "with the appropriate values "
+                "filled in.\n"
+                "\n"
+                "[[ ## question ## ]]\n"
+                "{question}\n"
+                "\n"
+                "[[ ## answer ## ]]\n"
+                "{answer}        # note: the value "
+                "you produce must be a single int "
+                "value\n"
+                "\n"
+                "[[ ## completed ## ]]\n"
+                "In adhering to this structure, "
+                "your objective is: \n"
+                "        Count.",
+            },
+            {
+                "role": "user",
+                "content": "[[ ## question ## ]]\n"
+                "How many legs has a spider?\n"
+                "\n"
+                "Respond with the corresponding "
+                "output fields, starting with the "
+                "field `[[ ## answer ## ]]` (must "
+                "be formatted as a valid Python "
+                "int), and then ending with the "
+                "marker for `[[ ## completed ## "
+                "]]`.",
+            },
+        ]
+    },
+}
+"""The outputs that answer the request of the same operation."""
