@@ -84,8 +84,9 @@ def verify(field: str, expr: TypeExpr, constraints: Constraints | None) -> None:
     Raises:
         InvalidSignature: They do; the message names the constraint.
     """
-    for name in given(constraints):
+    for name, value in given(constraints).items():
         _verify_type(field, name, expr)
+        _verify_whole(field, name, value, expr)
     verify_values(f"Field {field!r}", field, constraints)
 
 
@@ -185,6 +186,19 @@ def _verify_type(field: str, name: str, expr: TypeExpr) -> None:
                 hint=f"Constraints that {member.describe()} can have: {fits}.",
                 field=field,
             )
+
+
+def _verify_whole(field: str, name: str, value: Any, expr: TypeExpr) -> None:
+    # Pydantic, which DSPy builds its fields with, takes no other bound for int.
+    members = expr.parts if isinstance(expr, UnionType) else (expr,)
+    if {member for member in members if member != NONE} != {Scalar("int")}:
+        return
+    if isinstance(value, float) and not value.is_integer():
+        raise InvalidSignature(
+            f"Field {field!r}: {name} is {value}, and an int is a whole number.",
+            hint="Give a whole number as the bound, or make the field a float.",
+            field=field,
+        )
 
 
 def _verify_value(what: str, field: str, name: str, value: Any) -> None:

@@ -136,10 +136,15 @@ def _union(expr: UnionType) -> Any:
 
 def _scalar_value(expr: Scalar, value: Any) -> Any:
     if expr.name == "bytes":
-        return tagged_bytes(value)
+        return _without_markers(tagged_bytes(value) or b"")
     if expr.name in _PARSED:
         return msgspec.convert(value, _SCALARS[expr.name], strict=False)
     return value
+
+
+def _without_markers(data: bytes) -> bytes:
+    # DSPy decodes bytes into its prompt, where it would read markers as its own.
+    return data.replace(b"<<CUSTOM-TYPE-", b"< <CUSTOM-TYPE-")
 
 
 def _collection_value(expr: Collection, value: list[Any]) -> Any:
