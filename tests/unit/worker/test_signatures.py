@@ -245,7 +245,7 @@ def test_json_values_become_python_values(
 
 @pytest.mark.parametrize("type_", ["int", "int | None"])
 def test_a_fraction_bounds_no_int(type_: str) -> None:
-    """A bound of an int is whole, or neither pydantic nor DSPy could build the field."""
+    """A bound of an int is whole, or DSPy could not build the field."""
     with pytest.raises(InvalidSignature, match="whole number"):
         bounded(type_, 9.5)
     assert dspy_signature(bounded(type_, 9.0))
