@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
-from tests.bench import caching, cancelling, deciding, hops, load, peer, results
+from tests.bench import (
+    caching,
+    cancelling,
+    deciding,
+    hops,
+    load,
+    memory,
+    native_prompts,
+    native_replies,
+    native_schemas,
+    peer,
+    results,
+    scaling,
+)
 from tests.bench.machine import machine
 from tests.bench.measure import tell
 from tests.bench.rig import rig
@@ -28,6 +41,9 @@ NUMBERS = REPOSITORY / "build" / "bench.json"
 
 ALONE: dict[str, Callable[[None], Awaitable[Findings]]] = {
     "decision": deciding.decision,
+    "native_prompts": native_prompts.prompts,
+    "native_replies": native_replies.native_replies,
+    "schema_validate": native_schemas.schema_validate,
 }
 """What needs no running system."""
 
@@ -38,8 +54,13 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "cached": caching.cached,
     "cancel": cancelling.cancel,
     "concurrency_128": load.concurrency,
+    "scaling": scaling.scaling,
     "fastapi": peer.fastapi,
+    "memory": memory.memory,
 }
+
+LONG = frozenset({"memory"})
+"""What takes minutes, so it is measured when it is named, or with ``--all``."""
 
 
 def main() -> int:
@@ -47,7 +68,7 @@ def main() -> int:
     arguments = _arguments()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         about = machine()
-        found = runner.run(_measure(arguments.only))
+        found = runner.run(_measure(_chosen(arguments)))
     numbers = [result for findings in found for result in findings.results]
     results.write_json(NUMBERS, numbers)
     if arguments.only is None:
@@ -66,16 +87,25 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", choices=[*ALONE, *ON_THE_RIG], help="measure one")
+    parser.add_argument(
+        "--all", action="store_true", help="measure what takes long too"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
     return parser.parse_args()
 
 
-async def _measure(only: str | None) -> list[Findings]:
+def _chosen(arguments: argparse.Namespace) -> set[str]:
+    if arguments.only:
+        return {arguments.only}
+    return {*ALONE, *ON_THE_RIG} - (set() if arguments.all else LONG)
+
+
+async def _measure(chosen: set[str]) -> list[Findings]:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    alone = {name: run for name, run in ALONE.items() if only in (None, name)}
-    on_the_rig = {name: run for name, run in ON_THE_RIG.items() if only in (None, name)}
+    alone = {name: run for name, run in ALONE.items() if name in chosen}
+    on_the_rig = {name: run for name, run in ON_THE_RIG.items() if name in chosen}
     found = []
     for name, run in alone.items():
         tell(name)

@@ -83,6 +83,27 @@ _ALL = (
         outputs=native_requests.RenderedPrompt,
         implementation="native",
     ),
+    Operation(
+        name="response.parse",
+        summary="Read a language model's reply as DSPy would.",
+        request=native_requests.ParseResponse,
+        outputs=native_requests.ParsedResponse,
+        implementation="native",
+    ),
+    Operation(
+        name="template.render",
+        summary="Fill a Liquid template.",
+        request=native_requests.RenderTemplate,
+        outputs=native_requests.RenderedTemplate,
+        implementation="native",
+    ),
+    Operation(
+        name="schema.validate",
+        summary="Check a value against a JSON Schema.",
+        request=native_requests.ValidateSchema,
+        outputs=native_requests.ValidatedSchema,
+        implementation="native",
+    ),
 )
 
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}

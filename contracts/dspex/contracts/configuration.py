@@ -153,7 +153,7 @@ class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight: Its share where tenants wait for the same slots.
     """
 
-    rate_per_s: Annotated[float, Meta(gt=0)] | None = None
+    rate_per_s: Annotated[float, Meta(ge=1e-6, le=1e6)] | None = None
     burst: Annotated[int, Meta(ge=1)] = 10
     concurrency: Annotated[int, Meta(ge=1)] | None = None
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.native_requests import (
     DescribeSignature,
+    ParseResponse,
     ParseSignature,
     RenderPrompt,
+    RenderTemplate,
+    ValidateSchema,
     ValidateSignature,
 )
 
@@ -28,6 +31,18 @@ REQUESTS: dict[str, Body] = {
         signature="question -> answer: int",
         inputs={"question": "How many legs has a spider?"},
         instructions="Count.",
+    ),
+    "response.parse": ParseResponse(
+        signature="question -> answer: int",
+        text="[[ ## answer ## ]]\n8\n\n[[ ## completed ## ]]",
+    ),
+    "template.render": RenderTemplate(
+        template="{% for name in names %}Hello {{ name }}! {% endfor %}",
+        values={"names": ["Ada", "Bob"]},
+    ),
+    "schema.validate": ValidateSchema(
+        schema={"type": "object", "properties": {"age": {"type": "integer"}}},
+        value={"age": "31"},
     ),
 }
 """The body of a request, by operation."""
@@ -148,6 +163,19 @@ OUTPUTS: dict[str, dict[str, Any]] = {
                 "]]`.",
             },
         ]
+    },
+    "response.parse": {"fields": {"answer": 8}},
+    "template.render": {"text": "Hello Ada! Hello Bob! "},
+    "schema.validate": {
+        "valid": False,
+        "errors": [
+            {
+                "path": "/age",
+                "keyword": "type",
+                "schema_path": "/properties/age/type",
+                "message": 'Expected integer, not "31" (string).',
+            }
+        ],
     },
 }
 """The outputs that answer the request of the same operation."""

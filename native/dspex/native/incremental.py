@@ -7,11 +7,13 @@ what has been given out is always a beginning of the field's text.
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 Format = Literal["chat", "json", "xml"]
 Piece = tuple[str, str]
@@ -19,7 +21,13 @@ Piece = tuple[str, str]
 
 _HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _HEADER_START = "[[ ## "
-_HEADER_LONGEST = 200
+_HEADER_END = " ## ]]"
+_HEADER_LONGEST = 400
+_NAME = re.compile(r"\w+")
+_TAG = re.compile(r"<(\w+)>")
+_TAG_LONGEST = 400
+_ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-fA-F]+|amp|lt|gt|quot|apos);")
+_ENTITY_LONGEST = 12
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -46,7 +54,8 @@ class ChatReader:
     """``[[ ## field ## ]]`` at the start of a line begins a field.
 
     What ends a line for ``str.splitlines`` does so here and is given as a newline:
-    DSPy splits a reply there and joins it with newlines.
+    DSPy splits a reply there and joins it with newlines. Of the line of the header it
+    takes no space at the end, and of an indented one it cuts too little.
     """
 
     def __init__(self, fields: frozenset[str]) -> None:
@@ -54,6 +63,8 @@ class ChatReader:
         self._field = ""
         self._line = ""
         self._plain = False  # this line cannot be a header any more
+        self._headed = False  # this line began with one
+        self._space = ""  # that may be at the end of the line of a header
         self._return = ""  # a carriage return, until it is known what follows
 
     def feed(self, chunk: str) -> Iterator[Piece]:
@@ -68,13 +79,12 @@ class ChatReader:
 
     def _part(self, part: str, ended: bool) -> str:
         if self._plain:
-            self._plain = not ended
-            return part if self._field else ""
+            return self._release(part, ended)
         self._line += part
         shown = self._line.lstrip()
         if header := _HEADER.match(shown):
             self._begin(header.group(1))
-            return self._release(shown[header.end() :], ended)
+            return self._release(self._line[header.end() :], ended)
         if not ended and _may_be_header(shown):
             return ""
         return self._release(self._line, ended)
@@ -83,17 +93,28 @@ class ChatReader:
         # The first section of a field counts, as in DSPy.
         self._field = field if field in self._waiting else ""
         self._waiting.discard(field)
+        self._headed = True
 
     def _release(self, text: str, ended: bool) -> str:
+        if self._headed:
+            text = self._space + text.removesuffix("\n")
+            bare = text.rstrip()
+            self._space = "" if ended else text[len(bare) :]
+            text = f"{bare}\n" if ended else bare
         self._line = ""
         self._plain = not ended
+        self._headed = self._headed and not ended
         return text if self._field else ""
 
 
 def _may_be_header(line: str) -> bool:
     if len(line) < len(_HEADER_START):
         return _HEADER_START.startswith(line)
-    return line.startswith(_HEADER_START) and len(line) < _HEADER_LONGEST
+    if not line.startswith(_HEADER_START) or len(line) > _HEADER_LONGEST:
+        return False
+    name = _NAME.match(line, len(_HEADER_START))
+    rest = line[name.end() :] if name else line[len(_HEADER_START) :]
+    return not rest or (name is not None and _HEADER_END.startswith(rest))
 
 
 class JsonReader:
@@ -107,7 +128,7 @@ class JsonReader:
         self._high = ""
         self._depth = 0
         self._quoted = False
-        self._state = self._before
+        self._state: Callable[[str], str] = self._before
 
     def feed(self, chunk: str) -> Iterator[Piece]:
         """Take more of the reply in; yields what it adds to which field."""
@@ -130,13 +151,24 @@ class JsonReader:
     def _between(self, character: str) -> str:
         if character == '"':
             self._key, self._state = "", self._in_key
+        elif character == "}":
+            # Braces without a key in them were prose; those with one were the reply.
+            self._state = self._after if self._key else self._before
+        return ""
+
+    def _after(self, _: str) -> str:
         return ""
 
     def _in_key(self, character: str) -> str:
-        if character == '"' and not self._key.endswith("\\"):
+        if self._escape:
+            self._escape = ""
+        elif character == "\\":
+            self._escape = character
+        elif character == '"':
+            self._key = _unescaped(self._key)
             self._state = self._before_value
-        else:
-            self._key += character
+            return ""
+        self._key += character
         return ""
 
     def _before_value(self, character: str) -> str:
@@ -196,7 +228,7 @@ class JsonReader:
             return self._give(character)
         if self._depth == 0 and character in ",}":
             self._end_field()
-            return ""
+            return self._between(character)
         self._quoted = character == '"'
         self._depth += (character in "[{") - (character in "]}")
         return self._give(character)
@@ -208,39 +240,79 @@ class JsonReader:
         return text if self._field else ""
 
 
+def _unescaped(key: str) -> str:
+    try:
+        return str(json.loads(f'"{key}"'))
+    except ValueError:
+        return key
+
+
 class XmlReader:
-    """``<field>`` to ``</field>``; what is between is given as it stands."""
+    """``<field>`` to ``</field>``; up to a tag in between, entities are characters.
+
+    From that tag on it is given as it stands, as DSPy does. What stands in other
+    elements belongs to no field.
+    """
 
     def __init__(self, fields: frozenset[str]) -> None:
-        self._opening = {f"<{name}>": name for name in fields}
+        self._waiting = set(fields)
         self._field = ""
+        self._closing = ""  # the tag that ends the element, in one
+        self._nested = False  # a tag was met in the field
         self._held = ""
+        self._entity = ""  # what may be the start of one
+        self._return = ""  # a carriage return, until it is known what follows
 
     def feed(self, chunk: str) -> Iterator[Piece]:
         """Take more of the reply in; yields what it adds to which field."""
-        self._held += chunk
-        while True:
-            field, text, again = self._field, *self._advance()
-            if field and text:
-                yield field, text
-            if not again:
+        text = self._return + chunk
+        self._return = "\r" if text.endswith("\r") else ""
+        text = text.removesuffix("\r")
+        self._held += text.replace("\r\n", "\n").replace("\r", "\n")
+        while self._closing or self._open():
+            at = self._held.find(self._closing)
+            keep = 0 if at >= 0 else _tail_that_may_grow(self._held, [self._closing])
+            cut = at if at >= 0 else len(self._held) - keep
+            found, self._held = self._held[:cut], self._held[cut:]
+            if self._field and (found := self._decoded(found, ended=at >= 0)):
+                yield self._field, found
+            if at < 0:
                 return
+            self._held = self._held[len(self._closing) :]
+            self._field = self._closing = ""
 
-    def _advance(self) -> tuple[str, bool]:
-        """Release text up to the next tag that counts, and whether one was met."""
-        tags = {f"</{self._field}>": ""} if self._field else self._opening
-        at, tag = min(
-            ((self._held.find(tag), tag) for tag in tags if tag in self._held),
-            default=(-1, ""),
-        )
-        if at < 0:
-            keep = _tail_that_may_grow(self._held, tags)
-            cut = len(self._held) - keep
-            text, self._held = self._held[:cut], self._held[cut:]
-            return text, False
-        text, self._held = self._held[:at], self._held[at + len(tag) :]
-        self._field = tags[tag]
-        return text, True
+    def _open(self) -> bool:
+        """Enter the next element, if it is there."""
+        tag = _TAG.search(self._held)
+        if tag is None:
+            start = self._held.rfind("<")
+            held = self._held[start:] if start >= 0 else ""
+            self._held = held if len(held) < _TAG_LONGEST else ""
+            return False
+        name = tag[1]
+        self._held = self._held[tag.end() :]
+        self._closing, self._nested = f"</{name}>", False
+        self._field = name if name in self._waiting else ""
+        self._waiting.discard(name)
+        return True
+
+    def _decoded(self, text: str, *, ended: bool) -> str:
+        text, self._entity = self._entity + text, ""
+        if self._nested:
+            return text
+        plain, tag, rest = text.partition("<")
+        self._nested = bool(tag)
+        if not ended and not tag:
+            start = _start_of_entity(plain)
+            plain, self._entity = plain[:start], plain[start:]
+        return _ENTITY.sub(lambda one: html.unescape(one[0]), plain) + tag + rest
+
+
+def _start_of_entity(text: str) -> int:
+    """Where an entity starts that may go on; the end of the text if none does."""
+    start = text.rfind("&")
+    open_ended = start >= 0 and ";" not in text[start:]
+    return start if open_ended and len(text) - start < _ENTITY_LONGEST else len(text)
 
 
 def _tail_that_may_grow(text: str, tags: Collection[str]) -> int:

@@ -16,6 +16,9 @@ from dspex.native.checking import check
 from dspex.native.compiling import compile_signature
 from dspex.native.describing import describe_signature
 from dspex.native.prompts import render_prompt
+from dspex.native.replies import parse_response
+from dspex.native.schemas import validate_schema
+from dspex.native.templates import render_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,4 +52,7 @@ OPERATIONS: dict[str, Callable[[Any], msgspec.Struct]] = {
     "signature.describe": describe_signature,
     "signature.validate": validate_signature,
     "prompt.render": render_prompt,
+    "response.parse": parse_response,
+    "template.render": render_template,
+    "schema.validate": validate_schema,
 }

@@ -79,5 +79,7 @@ def shown(value: Any) -> str:
 
 
 def _digits(value: float) -> str:
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"an integer of {value.bit_length()} bits"
     # Python refuses to write integers of thousands of digits.
     return shortened(str(value)) if abs(value) < 10**100 else f"{value:.3e}"

@@ -148,9 +148,11 @@ class RequestHandler:
         quotas.share(self._parts.targets.routers)
         refused = quotas.take(tenant, self._parts.clock())
         if refused is not None:
+            used_up = f"its {refused.limit}: {refused.allowed:g}"
+            if refused.limit == "tenants":
+                used_up = f"the places for tenants without a quota: {refused.allowed:g}"
             raise Quota(
-                f"Tenant {tenant!r} has used up its {refused.limit}: "
-                f"{refused.allowed}.",
+                f"Tenant {tenant!r} cannot be served: used up is {used_up}.",
                 hint="Send it again after the pause, or ask for more in [tenants].",
                 retry_after_ms=max(1, round(refused.retry_after * 1000)),
             )

@@ -90,6 +90,7 @@ class Places:
             priority=ticket.priority,
             expires=now + patience,
         )
+        self.poke(pool)  # places there are more of now are for those who wait
         outcome = gate.enter(entry, now)
         if isinstance(outcome, Admitted):
             return False
@@ -99,7 +100,6 @@ class Places:
         self._pools[entry.key] = pool
         if outcome.displaced is not None:
             self._refuse(outcome.displaced, pool, gate, typical)
-        self.poke(pool)  # its turn may be now: there may be more places than before
         begun = time.perf_counter()
         try:
             await self._wait(ticket, future, patience)

@@ -105,8 +105,8 @@ class Quotas:
         """Say how many routers there are, this one included.
 
         Each allows its part of the rate, and of burst and concurrency the part
-        rounded down but at least 1: together never more than the quota, unless it is
-        less than one for each.
+        rounded down but at least 1: together never more than the quota, unless that
+        is less than one for each.
         """
         if routers == self._routers:
             return
@@ -131,11 +131,10 @@ class Quotas:
         refused = used.over(shared, now)
         if refused is None:
             used.take(shared)
-            self._schedule(tenant, used, shared)
         return refused
 
     def give_back(self, tenant: str) -> None:
-        """Count the end of a request that passed."""
+        """Count the end of a request that passed; without one it does nothing."""
         used = self._used.get(tenant)
         if used is None or not used.in_hand:
             return

@@ -192,6 +192,16 @@ def test_ended_waits_are_not_admitted() -> None:
     assert (gate.expire(5.0), gate.next_expiry()) == ([], None)
 
 
+def test_ended_and_left() -> None:
+    """Who leaves when its wait has ended is not told of any more."""
+    gate = full(entry("late", expires=5.0))
+    gate.hand_out(5.0)
+
+    gate.leave("late", 5.0)
+
+    assert gate.expire(5.0) == []
+
+
 def test_ended_before_it_came() -> None:
     """A request whose wait has ended when it comes is not admitted either."""
     gate = Gate(1, 1)
@@ -235,6 +245,22 @@ def test_position() -> None:
     assert [gate.position(number) for number in range(8)] == [*range(1, 8), 8]
     assert gate.position("b") == 3
     assert gate.position("held") is None
+
+    turned = keys(gate, 3)
+
+    assert turned == [0, "b", 1]
+    assert [gate.position(number) for number in range(2, 8)] == [*range(6)]
+
+
+def test_position_when_others_left() -> None:
+    """Tenants that have left take no turns."""
+    gate = full(*(entry(number, str(number)) for number in range(9)))
+    for number in range(1, 9):
+        gate.leave(number, 0.0)
+    for number in range(10, 19):
+        gate.enter(entry(number, "a"), 0.0)
+
+    assert gate.position(0) == 3
 
 
 @pytest.mark.parametrize("priority", [0, LEVELS + 1])

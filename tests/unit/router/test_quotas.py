@@ -84,12 +84,16 @@ def test_gcra(rate: float, burst: int, gaps: list[int]) -> None:
         assert (quotas.take("a", float(now)) is None) == conforms
 
 
-@given(st.floats(1e-3, 1e3), st.integers(1, 50), st.floats(0, 1e6), st.integers(1, 9))
-def test_retry_after(rate: float, burst: int, start: float, routers: int) -> None:
+@given(st.floats(1e-3, 1e3), st.integers(1, 50), st.floats(0, 0.9), st.integers(1, 9))
+def test_retry_after(rate: float, burst: int, since: float, routers: int) -> None:
     """A request passes when it was told to come again, and not well before that."""
     quotas = Quotas({"a": Quota(rate=rate, burst=burst)})
     quotas.share(routers)
-    [*_, refused] = [quotas.take("a", start) for _ in range(burst + 1)]
+    start = 1e6
+    for _ in range(burst):
+        quotas.take("a", start)
+    start += since * routers / rate
+    refused = quotas.take("a", start)
     assert refused is not None
 
     early = start + refused.retry_after * 0.99
@@ -171,15 +175,43 @@ def test_a_flood_of_tenants() -> None:
 def test_idle_tenants_are_forgotten() -> None:
     """Who has nothing in hand and an empty bucket makes room for others."""
     quotas = Quotas({"*": Quota(rate=1.0, burst=2, concurrency=2)}, most=2)
-    for tenant in ("ends", "runs on"):
+    for tenant in ("busy", "asks on"):
         quotas.take(tenant, 0.0)
-    quotas.give_back("ends")
+        quotas.give_back(tenant)
+        quotas.take(tenant, 0.0)
+    quotas.give_back("asks on")
 
-    assert limit_of(quotas.take("c", 0.9)) == "tenants"
-    assert quotas.take("c", 1.1) is None
-    quotas.give_back("runs on")
-    assert quotas.take("d", 1.1) is None
+    assert limit_of(quotas.take("c", 1.5)) == "tenants"
+    assert limit_of(quotas.take("asks on", 0.5)) == "rate_per_s"
+    assert quotas.take("c", 2.5) is None
+    assert limit_of(quotas.take("d", 2.5)) == "tenants"
+    quotas.give_back("busy")
+    assert quotas.take("d", 2.5) is None
     assert len(quotas) == 2
+
+
+def test_busy_tenants_are_not_forgotten() -> None:
+    """Who ended one request and has another in hand is kept count of."""
+    quotas = Quotas({"*": Quota(concurrency=1)})
+    quotas.take("a", 0.0)
+    quotas.give_back("a")
+    quotas.take("a", 0.0)
+
+    quotas.take("b", 1.0)
+
+    assert limit_of(quotas.take("a", 1.0)) == "concurrency"
+
+
+def test_giving_back_what_was_not_taken() -> None:
+    """What was not taken cannot be given back."""
+    quotas = Quotas({"a": Quota(concurrency=1)})
+    quotas.take("a", 0.0)
+
+    for tenant in ("a", "a", "b"):
+        quotas.give_back(tenant)
+
+    assert quotas.take("a", 0.0) is None
+    assert limit_of(quotas.take("a", 0.0)) == "concurrency"
 
 
 @pytest.mark.parametrize(
