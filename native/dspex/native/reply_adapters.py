@@ -145,9 +145,18 @@ class ChatReplies(Replies):
 
     def __init__(self, outputs: Sequence[Output], reading: Reading) -> None:
         super().__init__(outputs, reading)
-        self._sections = Sections(self._names).find
+        sections = Sections(self._names)
+        self._sections = sections.find
+        self._exact = sections.exact
         # A section of a reply is text that JSON can say.
         self._converted = [name for name, _ in self._typed]
+
+    def parse(self, text: str) -> dict[str, Any]:
+        """Read a reply, as `Replies.parse`."""
+        # The shortest way to what most replies are: texts alone, and all there.
+        if not self._typed and (found := self._exact(text)):
+            return found
+        return super().parse(text)
 
     def _fields(self, text: str) -> dict[str, Any]:
         found: dict[str, Any] = self._sections(text)

@@ -49,20 +49,29 @@ class Sections:
         """
         if _has_odd_lines(text):
             text = "\n".join(text.splitlines())
-        # What most replies are: exactly the headers asked for, in their order.
-        short = len(text) < _LONG and text.count(_START) == self._count
-        if short and text.startswith(self._first):
-            found: dict[str, str] = {}
-            start = self._start
-            for name, mark, width in self._following:
-                end = text.find(mark, start)
-                if end < 0:
-                    break
-                found[name] = text[start:end].strip()
-                start = end + width
-            else:
-                return found
-        return self._by_headers(text)
+        return self.exact(text) or self._by_headers(text)
+
+    def exact(self, text: str) -> dict[str, str] | None:
+        """Return all sections of what most replies are, and nothing for the others.
+
+        Those have exactly the headers asked for, in their order, and are short.
+
+        Args:
+            text: The reply.
+        """
+        if not text.startswith(self._first) or len(text) >= _LONG:
+            return None
+        if text.count(_START) != self._count or _has_odd_lines(text):
+            return None
+        found: dict[str, str] = {}
+        start = self._start
+        for name, mark, width in self._following:
+            end = text.find(mark, start)
+            if end < 0:
+                return None
+            found[name] = text[start:end].strip()
+            start = end + width
+        return found
 
     def _by_headers(self, text: str) -> dict[str, str]:
         found: dict[str, str] = {}
