@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import time
@@ -43,6 +44,10 @@ RESEND = 5.0
 """Seconds without an answer after which a request is sent again, and again after
 twice as long: the same id means that it runs once, and a router that died with it
 is the only one that did not hear of it."""
+
+
+BACK = 5.0
+"""Seconds after an outage in which routers may still be on their way back."""
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -185,6 +190,7 @@ class Client:
         until = time.monotonic() + self.options.timeout + LATE
         # Any worker of a pool may get it, and one does not know what another runs.
         pause = math.inf if self.options.pool else RESEND
+        away_until = -math.inf
         async with await self._bus.replies() as replies:
             replies.target = subject
             while True:
@@ -201,6 +207,12 @@ class Client:
                 except BusUnavailable:
                     if self.options.pool or left <= 0:
                         raise
+                    away_until = time.monotonic() + BACK
+                except NoResponders:
+                    # After an outage the routers come back as we do, or a moment later.
+                    if left <= 0 or time.monotonic() > away_until:
+                        raise
+                    await asyncio.sleep(BACK / 20)
 
     async def stream(
         self, operation: str, body: Mapping[str, Any]

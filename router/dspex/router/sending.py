@@ -105,15 +105,11 @@ class Sender:
         """
         async with await self._bus.replies() as replies:
             with _losing(target, replies):
-                subject = self._subjects.worker_run(decision.worker)
-                replies.target = subject
-                await self._bus.publish(
-                    subject,
-                    ticket.request.body,
-                    headers=self._headers(ticket, decision, keep=keep),
-                    reply=replies.subject,
-                )
-                return await self._follow(ticket, target, replies)
+                replies.target = self._subjects.worker_run(decision.worker)
+                sent = self._headers(ticket, decision, keep=keep)
+                dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
+                await dispatch.send()
+                return await self._follow(ticket, target, dispatch)
 
     async def drop(self, ticket: Ticket, worker: str, attempt: int) -> None:
         """Let a process that is given up forget an attempt, if it is still there."""
@@ -126,30 +122,47 @@ class Sender:
         await self._bus.publish(self._subjects.worker_stop(worker), headers=sent)
 
     async def _follow(
-        self, ticket: Ticket, target: Target, replies: Replies
+        self, ticket: Ticket, target: Target, dispatch: _Dispatch
     ) -> FinishedWord | Failed:
         """Wait for the end, watching that there can be one."""
         worker = target.beat.worker
-        while True:
-            if (left := ticket.remaining) <= 0:
-                return self._too_late(ticket, worker)
+        while (left := ticket.remaining) > 0:
+            end: FinishedWord | Failed | None
             try:
-                message = await replies.next(min(left, self._pause(ticket)))
-            except NoResponders:
-                target.unreachable = True
-                raise Fallen(NO_RESPONDERS) from None
+                await dispatch.send_again()
+                wait = min(left, self._pause(ticket))
+                message = await dispatch.replies.next(wait)
             except WorkerLost as lost:
-                return failed(ticket.request.id, lost)
-            except (TimeoutError, BusUnavailable) as silence:
-                ticket.was_deaf |= isinstance(silence, BusUnavailable)
-                if worker not in self._targets:
-                    return failed(ticket.request.id, _lost(worker))
-                # It got the message, or the server had said that nobody listens: it
-                # may still answer, so the request stays there; new ones do not come.
-                target.suspect = target.suspect or not ticket.accepted
-                continue
-            if (end := await self._take(ticket, target, message)) is not None:
+                end = failed(ticket.request.id, lost)
+            except (NoResponders, BusUnavailable, TimeoutError) as silence:
+                end = self._unheard(ticket, target, dispatch, silence)
+            else:
+                end = await self._take(ticket, target, message)
+            if end is not None:
                 return end
+        return self._too_late(ticket, worker)
+
+    def _unheard(
+        self, ticket: Ticket, target: Target, dispatch: _Dispatch, silence: Exception
+    ) -> Failed | None:
+        """What follows from hearing nothing: often nothing."""
+        worker = target.beat.worker
+        if isinstance(silence, BusUnavailable):
+            # Its words may be lost. It knows the request again, and runs it once.
+            ticket.was_deaf = True
+            dispatch.is_due(0.0)
+        elif isinstance(silence, NoResponders) and ticket.was_deaf:
+            dispatch.is_due(self._settings.handshake)  # it comes back after us
+        elif isinstance(silence, NoResponders):
+            target.unreachable = True
+            raise Fallen(NO_RESPONDERS)
+        if worker not in self._targets:
+            return failed(ticket.request.id, _lost(worker))
+        if isinstance(silence, TimeoutError):
+            # It got the message, or the server had said that nobody listens: it may
+            # still answer, so the request stays there; new ones do not come.
+            target.suspect = target.suspect or not ticket.accepted
+        return None
 
     def _pause(self, ticket: Ticket) -> float:
         settings = self._settings
@@ -217,6 +230,37 @@ class Sender:
         }
         sent |= {name: value for name, value in optional.items() if value}
         return tracing.inject(sent)
+
+
+class _Dispatch:
+    """A request on its way to a process, as often as it takes to arrive."""
+
+    def __init__(
+        self, bus: Bus, replies: Replies, body: bytes, sent: dict[str, str]
+    ) -> None:
+        self.replies = replies
+        self._bus = bus
+        self._body = body
+        self._sent = sent
+        self._due: float | None = None
+
+    def is_due(self, seconds: float) -> None:
+        """Send it again, in so many seconds."""
+        self._due = time.monotonic() + seconds
+
+    async def send(self) -> None:
+        """Send it."""
+        self._due = None
+        to, replies = self.replies.target, self.replies
+        await self._bus.publish(
+            to, self._body, headers=self._sent, reply=replies.subject
+        )
+
+    async def send_again(self) -> None:
+        """Send it again, if that is due and the bus is there."""
+        due = self._due is not None and time.monotonic() >= self._due
+        if due and self._bus.is_connected:
+            await self.send()
 
 
 @contextmanager
