@@ -8,7 +8,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3
 # installs it.
 TOOLS := hatchling>=1.27 editables>=0.5 pip>=25 uv>=0.9
 
-.PHONY: help setup demo test lint format schemas bench lock clean
+.PHONY: help setup demo test lint format schemas chaos bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,9 +53,13 @@ format: setup ## let ruff put every file in form
 schemas: setup ## write contracts/schemas and docs/configuration.md anew
 	$(BIN)/python -m tests.support.write_schemas
 	$(BIN)/python -m tests.support.write_configuration
+	$(BIN)/python -m tests.support.write_metrics
 
-bench: setup ## measure; ONLY=name measures one thing
-	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+chaos: setup ## break things under load: kills, freezes, cuts, drains
+	DSPEX_CHAOS=full $(BIN)/python -m pytest tests/chaos
+
+bench: setup ## measure; ONLY=name measures one thing, ALL=1 what takes minutes too
+	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(ALL),--all)
 
 lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest releases
 	@echo '$(TOOLS)' | tr ' ' '\n' | $(BIN)/uv pip compile --quiet --universal \

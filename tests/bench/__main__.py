@@ -19,6 +19,7 @@ from tests.bench import (
     hops,
     load,
     memory,
+    native_metrics,
     native_prompts,
     native_replies,
     native_schemas,
@@ -44,6 +45,7 @@ ALONE: dict[str, Callable[[None], Awaitable[Findings]]] = {
     "native_prompts": native_prompts.prompts,
     "native_replies": native_replies.native_replies,
     "schema_validate": native_schemas.schema_validate,
+    "native_metrics": native_metrics.native_metrics,
 }
 """What needs no running system."""
 

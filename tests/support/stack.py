@@ -13,6 +13,7 @@ from dspex.contracts.failures import Failure
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from dspex.bus.core import Message
@@ -23,11 +24,22 @@ READY_WITHIN = 60.0
 
 
 class Program:
-    """One program as a child process; its log is kept for a failing test."""
+    """One program as a child process; its log is kept for a failing test.
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    Args:
+        module: What to run.
+        *arguments: Its command line.
+        environ: Configuration of this one, on top of the stack's; another address of
+            the NATS server, for example.
+    """
+
+    def __init__(
+        self, module: str, *arguments: str, environ: dict[str, str] | None = None
+    ) -> None:
         self.command = (sys.executable, "-m", module, *arguments)
         self.name = module.removeprefix("dspex.")
+        self._made_of = (module, *arguments)
+        self._environ = environ or {}
         self._process: asyncio.subprocess.Process | None = None
         self._log: Path | None = None
 
@@ -36,11 +48,15 @@ class Program:
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
-                env=os.environ | environ | {"DSPEX_PARENT_PIPE": "1"},
+                env=os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
+
+    def another(self) -> Program:
+        """One like it, not started yet."""
+        return Program(*self._made_of, environ=self._environ)
 
     @property
     def log(self) -> str:
@@ -71,6 +87,11 @@ class Program:
         async with asyncio.timeout(timeout):
             return await self._process.wait()
 
+    async def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.signal(signal.SIGKILL)
+        await self.wait()
+
     async def stop(self) -> None:
         """Ask it to end; end it when it does not."""
         if self._process is None:
@@ -80,8 +101,7 @@ class Program:
         try:
             await self.wait(20)
         except TimeoutError:
-            self.signal(signal.SIGKILL)
-            await self.wait()
+            await self.kill()
 
 
 class Stack:
@@ -136,8 +156,20 @@ class Stack:
                 await self.until(lambda: self._count("native") >= native)
                 await self._routers(routers)
         except TimeoutError:
-            logs = "\n".join(f"--- {p.name}\n{p.log}" for p in self.programs)
-            raise TimeoutError(f"not ready after {READY_WITHIN} s\n{logs}") from None
+            raise self._not_ready(self.programs) from None
+
+    async def serving(self, *programs: Program) -> None:
+        """Wait until each of these has said that it is ready.
+
+        Raises:
+            TimeoutError: They do not; the logs say why.
+        """
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                for program in programs:
+                    await self.until(lambda pid=program.pid: self._is_ready(pid))
+        except TimeoutError:
+            raise self._not_ready(programs) from None
 
     async def until(self, holds: object) -> None:
         """Wait until a condition on the heartbeats holds."""
@@ -167,6 +199,14 @@ class Stack:
     def beat_of(self, pid: int) -> Heartbeat | None:
         """The latest heartbeat of a process, whatever its state."""
         return next((one for one in self._beats.values() if one.pid == pid), None)
+
+    def _is_ready(self, pid: int) -> bool:
+        beat = self.beat_of(pid)
+        return beat is not None and beat.state == "ready"
+
+    def _not_ready(self, programs: Iterable[Program]) -> TimeoutError:
+        logs = "\n".join(f"--- {p.name}\n{p.log}" for p in programs)
+        return TimeoutError(f"not ready after {READY_WITHIN} s\n{logs}")
 
     def _count(self, implementation: str) -> int:
         return len(self.beats(implementation))

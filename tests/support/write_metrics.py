@@ -83,7 +83,7 @@ def _type(field: msgspec.structs.FieldInfo) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(field.type))
     schema = msgspec.json.schema(field.type)
     name = {"boolean": "true or false", "array": "texts"}
-    found = name.get(schema["type"], schema["type"])
+    found = str(name.get(schema["type"], schema["type"]))
     return f"{found}, at least {schema['minimum']}" if "minimum" in schema else found
 
 

@@ -207,6 +207,7 @@ class Events:
         return self._sendable(event, self.audience.media)
 
     def _sendable(self, said: Any, media: str) -> bytes:
+        media = encoding.said_in(said, media)
         data = encoding.encode(said, media)
         reply, limit = self.audience.reply, self._bus.max_payload
         outgoing.check(reply, data, _headers(said, media), "", limit)
@@ -247,6 +248,7 @@ async def refuse(
 
 def _headers(said: Any, media: str) -> dict[str, str] | None:
     """Headers by which readers know the encoding, and NATS tools a failure."""
+    media = encoding.said_in(said, media)
     found = {} if media == encoding.JSON else {headers.CONTENT_TYPE: media}
     if isinstance(said, Failed | FailedEvent):
         leaf = BY_CODE.get(said.code, Internal)

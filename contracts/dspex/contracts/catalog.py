@@ -24,6 +24,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         outputs: Type of the reply's ``outputs``; ``dict`` when the request's
             signature says what they are.
         implementation: Who can do it: ``python`` (a DSPy worker) or ``native``.
+        columns: Whether its body and its reply may be Arrow streams.
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
         streams: Whether outputs can arrive as deltas.
@@ -36,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     implementation: Literal["python", "native"]
     streams: bool = False
     idempotent: bool = True
+    columns: bool = False
 
 
 _ALL = (
@@ -103,6 +105,21 @@ _ALL = (
         request=native_requests.ValidateSchema,
         outputs=native_requests.ValidatedSchema,
         implementation="native",
+    ),
+    Operation(
+        name="metric.score",
+        summary="Score one prediction against what would be right.",
+        request=native_requests.ScoreMetric,
+        outputs=native_requests.ScoredMetric,
+        implementation="native",
+    ),
+    Operation(
+        name="metric.batch",
+        summary="Score many predictions; also an Arrow stream of them.",
+        request=native_requests.ScoreBatch,
+        outputs=native_requests.ScoredBatch,
+        implementation="native",
+        columns=True,
     ),
 )
 

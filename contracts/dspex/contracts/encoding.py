@@ -8,18 +8,51 @@ and is an integer again once read.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from dspex.contracts.failures import BadRequest
+from dspex.contracts.failures import BadRequest, Unsupported
+from dspex.contracts.media import ARROW as ARROW
 from dspex.contracts.media import JSON as JSON
 from dspex.contracts.media import MSGPACK as MSGPACK
 from dspex.contracts.media import decoder
 from dspex.contracts.misfits import misfit
 from dspex.contracts.walking import path_of, unsayable
 
-CONTENT_TYPES = (JSON, MSGPACK)
+CONTENT_TYPES = (JSON, MSGPACK, ARROW)
+
+
+class Tables(Protocol):
+    """What reads and writes messages that have columns as Arrow streams."""
+
+    def read(self, data: bytes) -> dict[str, Any]:
+        """Read a message."""
+        ...
+
+    def write(self, message: Any) -> bytes:
+        """Write a message that has columns."""
+        ...
+
+    def has_columns(self, message: Any) -> bool:
+        """Whether a message has any."""
+        ...
+
+
+_tables: list[Tables] = []
+
+
+def read_tables_with(tables: Tables) -> None:
+    """Let this process read and write Arrow streams; the others only pass them on."""
+    _tables[:] = [tables]
+
+
+def said_in(message: Any, media: str) -> str:
+    """The encoding in which a message can be said: without columns, Arrow is JSON."""
+    if media != ARROW:
+        return media
+    return ARROW if _tables and _tables[0].has_columns(message) else JSON
+
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
@@ -32,7 +65,7 @@ def content_type(header: str | None) -> str:
     """The encoding a ``Content-Type`` header asks for; JSON when absent.
 
     Raises:
-        BadRequest: It is neither JSON nor MessagePack.
+        BadRequest: It is neither JSON nor MessagePack nor Arrow.
     """
     if header is None:
         return JSON
@@ -56,6 +89,10 @@ def decode(data: bytes, wanted: Any, media: str = JSON) -> Any:
             fault.
     """
     try:
+        if media == ARROW:
+            plain = _arrow().read(data)
+            _refuse_unsayable(plain)
+            return read(plain, wanted)
         if media == MSGPACK:
             plain = decoder(media, Any).decode(data)
             _refuse_unsayable(plain)
@@ -94,6 +131,8 @@ def encode(value: Any, media: str = JSON) -> bytes:
     try:
         if media == JSON:
             return _JSON_ENCODER.encode(value)
+        if media == ARROW:
+            return _arrow().write(value)
         return _MSGPACK_ENCODER.encode(value)
     except OverflowError:
         return _MSGPACK_ENCODER.encode(_tag_integers(msgspec.to_builtins(value)))
@@ -102,6 +141,16 @@ def encode(value: Any, media: str = JSON) -> bytes:
             f"A value has no form in {media}: {error}.",
             hint="Send texts, numbers, booleans, null, arrays and objects.",
         ) from None
+
+
+def _arrow() -> Tables:
+    if not _tables:
+        raise Unsupported(
+            "Arrow streams are read by native-ops alone.",
+            field="Content-Type",
+            hint="Send metric.batch as Arrow, and everything else as JSON.",
+        )
+    return _tables[0]
 
 
 def _refuse_unsayable(plain: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
+ARROW = "application/vnd.apache.arrow.stream"
 
 
 @cache

@@ -10,6 +10,8 @@ from dspex.contracts.native_requests import (
     ParseSignature,
     RenderPrompt,
     RenderTemplate,
+    ScoreBatch,
+    ScoreMetric,
     ValidateSchema,
     ValidateSignature,
 )
@@ -43,6 +45,16 @@ REQUESTS: dict[str, Body] = {
     "schema.validate": ValidateSchema(
         schema={"type": "object", "properties": {"age": {"type": "integer"}}},
         value={"age": "31"},
+    ),
+    "metric.score": ScoreMetric(
+        metric="f1",
+        prediction="the Eiffel Tower in Paris",
+        answers=["Eiffel Tower", "Tour Eiffel"],
+    ),
+    "metric.batch": ScoreBatch(
+        metric="exact_match",
+        predictions=["Paris", "the Berlin"],
+        answers=["Paris", ["Bonn", "Berlin"]],
     ),
 }
 """The body of a request, by operation."""
@@ -177,5 +189,10 @@ OUTPUTS: dict[str, dict[str, Any]] = {
             }
         ],
     },
+    "metric.score": {
+        "score": 0.6666666666666666,
+        "details": {"f1": 0.6666666666666666, "precision": 0.5, "recall": 1.0},
+    },
+    "metric.batch": {"scores": [1.0, 1.0], "mean": 1.0},
 }
 """The outputs that answer the request of the same operation."""

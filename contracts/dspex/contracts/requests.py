@@ -13,7 +13,11 @@ from msgspec import Meta, Struct, field
 from dspex.contracts.signatures import SignatureSpec
 
 Adapter = Literal["chat", "json", "xml"]
-ContentType = Literal["application/json", "application/msgpack"]
+ContentType = Literal[
+    "application/json",
+    "application/msgpack",
+    "application/vnd.apache.arrow.stream",
+]
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from dspex.contracts.native_requests import (
 from dspex.native.checking import check
 from dspex.native.compiling import compile_signature
 from dspex.native.describing import describe_signature
+from dspex.native.metrics import score_batch, score_metric
 from dspex.native.prompts import render_prompt
 from dspex.native.replies import parse_response
 from dspex.native.schemas import validate_schema
@@ -55,4 +56,6 @@ OPERATIONS: dict[str, Callable[[Any], msgspec.Struct]] = {
     "response.parse": parse_response,
     "template.render": render_template,
     "schema.validate": validate_schema,
+    "metric.score": score_metric,
+    "metric.batch": score_batch,
 }

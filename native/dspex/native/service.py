@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -11,9 +12,10 @@ from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
-from dspex.contracts import catalog
+from dspex.contracts import catalog, encoding
 from dspex.contracts.subjects import NATIVE_QUEUE
 from dspex.native.operations import perform
+from dspex.native.tables import ArrowTables
 
 if TYPE_CHECKING:
     from dspex.bus.events import Events
@@ -34,6 +36,8 @@ GRACE = 10.0
 
 async def run(operation: str, body: Body, events: Events) -> Outcome:
     """Do one operation."""
+    if catalog.operation(operation).columns:  # as many as there are rows: it may last
+        return Outcome(outputs=await asyncio.to_thread(perform, operation, body))
     return Outcome(outputs=perform(operation, body))
 
 
@@ -66,6 +70,7 @@ def profile(subjects: Subjects) -> Profile:
 
 async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
+    encoding.read_tables_with(ArrowTables())
     found = profile(context.configuration.subjects)
     responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
     await responder.start()

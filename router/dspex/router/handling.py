@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from dspex.bus.recent import digest_of, other_request
 from dspex.contracts import catalog, encoding
 from dspex.contracts.envelope import Delta, Done, Failed, Requested
-from dspex.contracts.failures import DeadlineExceeded, NoWorker, Quota
+from dspex.contracts.failures import DeadlineExceeded, NoWorker, Quota, Unsupported
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.words import FinishedWord
 from dspex.native.compiling import compile_signature
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dspex.bus.core import Bus
+    from dspex.contracts.catalog import Operation
     from dspex.router.dispatching import Parts
     from dspex.router.tickets import Ticket
 
@@ -112,7 +113,10 @@ class RequestHandler:
         """
         request, events = ticket.request, ticket.events
         operation = catalog.operation(request.operation)
-        body: Body = encoding.decode(request.body, operation.request, request.media)
+        if request.media == encoding.ARROW:
+            body = _unread_table(operation)
+        else:
+            body = encoding.decode(request.body, operation.request, request.media)
         options = body.options
         events.reply_in(options.accept)
         ticket.priority = options.priority
@@ -132,8 +136,10 @@ class RequestHandler:
     async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
         request = ticket.request
         copy = request.body if request.media == encoding.JSON else encoding.encode(body)
-        # Where the copy has no room beside the event's own fields, it is left out.
+        # Where the copy has no room beside the event's own fields, it is left out, and
+        # so is a table, which is read by who answers.
         fits = len(copy) <= self._bus.max_payload - _EVENT_FIELDS
+        fits = fits and request.media != encoding.ARROW
         await ticket.events.emit(
             Requested,
             body=msgspec.Raw(copy) if fits else None,
@@ -200,7 +206,8 @@ class RequestHandler:
     def _may_be_kept(self, ticket: Ticket) -> bool:
         settings = self._parts.settings
         mode = ticket.request.cache or settings.cache
-        return mode != "off" and ticket.idempotent and settings.cache_size > 0
+        known = ticket.request.media != encoding.ARROW
+        return mode != "off" and ticket.idempotent and known and settings.cache_size > 0
 
     async def _once(
         self, ticket: Ticket, wanted: Wanted, body: Body, digest: str
@@ -280,6 +287,23 @@ class RequestHandler:
         now = self._parts.clock()
         self._known.keep(ticket.request, ticket.answered_by, now)
         return None
+
+
+def _unread_table(operation: Operation) -> Body:
+    """What a router knows of an Arrow stream: that its operation takes one.
+
+    Raises:
+        Unsupported: It does not.
+    """
+    if operation.columns:
+        return Body()
+    with_columns = [one.name for one in catalog.OPERATIONS.values() if one.columns]
+    raise Unsupported(
+        f"{operation.name!r} takes no Arrow stream. "
+        f"Operations that do: {', '.join(with_columns)}.",
+        field="Content-Type",
+        hint="Send JSON or MessagePack.",
+    )
 
 
 async def _until_ended(first: Ticket, ticket: Ticket) -> None:

@@ -19,10 +19,12 @@ from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
-from dspex.contracts import catalog, headers
+from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError, Pool
 from dspex.native.compiling import compile_signature
-from dspex.native.operations import OPERATIONS, perform
+from dspex.native.operations import OPERATIONS
+from dspex.native.service import run as native
+from dspex.native.tables import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.gpu import open_nvml
 from dspex.services.worker.lms import Builtin, LanguageModels
@@ -62,6 +64,7 @@ def configure_dspy() -> None:
 async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
     name: str = context.arguments.pool
+    encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context.configuration, context.environ, pool)
     found = _profile(context.configuration, name, pool)
@@ -125,7 +128,7 @@ def _runner(programs: Programs) -> Run:
 
     async def run(operation: str, body: Body, events: Events) -> Outcome:
         if operation in OPERATIONS:
-            return Outcome(outputs=perform(operation, body))
+            return await native(operation, body, events)
         return await programs.run(operation, body, events)
 
     return run
