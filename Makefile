@@ -42,7 +42,7 @@ lint: setup ## the static checks: ruff, mypy, pyright, import contracts
 .PHONY: pytest
 pytest: setup # the tests alone; ARGS=tests/unit runs some, which lowers the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -147,21 +147,28 @@ class Answerer:
         events = Events(self._bus, audience)
         if request.returns:
             events.keep_deltas()
-        attempt = self._in_hand[key] = Attempt(request, events)
-        reply: Reply | None = None
-        try:
-            with tracing.span(request.operation, request.headers) as span:
-                reply = await self._runner.outcome(attempt)
-                if isinstance(reply, Failed):
-                    tracing.mark_failed(span, reply.code)
-        finally:
-            del self._in_hand[key]
-            attempt.ended.set_result(reply)
+        reply = await self._run(request, events)
         if isinstance(reply, Done):
             self._recent.keep(request, reply)
         if not (request.router and _may_be_retried(reply)):
             await events.finish(reply)
         return reply, events
+
+    async def _run(self, request: Request, events: Events) -> Reply:
+        """Run a request while it can be found by its id."""
+        key = (request.tenant, request.id)
+        attempt = self._in_hand[key] = Attempt(request, events)
+        try:
+            with tracing.span(request.operation, request.headers) as span:
+                reply = await self._runner.outcome(attempt)
+                if isinstance(reply, Failed):
+                    tracing.mark_failed(span, reply.code)
+            attempt.ended.set_result(reply)
+            return reply
+        finally:
+            del self._in_hand[key]
+            if not attempt.ended.done():
+                attempt.ended.set_result(None)
 
     async def _answer_again(
         self, request: Request, first: Attempt | Done

@@ -99,7 +99,7 @@ def test_python_values(column: list[Any], wanted: list[Any]) -> None:
 @pytest.mark.parametrize(
     "column",
     [["\ud800"], [{(1, 2): 3}], [object()], [math.nan, "x"], [[math.inf], "x"]],
-    ids=repr,
+    ids=["surrogate", "tuple for a key", "object", "nan", "infinity"],
 )
 def test_values_without_a_form(column: list[Any]) -> None:
     """What has no form is refused, and never changed."""
