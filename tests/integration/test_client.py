@@ -184,7 +184,7 @@ async def test_interrupted_twin_ends_its_request(
     await asyncio.wait_for(model.received(1), 20)
 
     cell.send_signal(signal.SIGINT)
-    _, said = await asyncio.wait_for(cell.communicate(), 10)
+    _, said = await asyncio.wait_for(cell.communicate(), 30)
 
     assert said.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
     await asyncio.wait_for(model.disconnected(1), 10)

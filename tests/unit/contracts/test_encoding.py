@@ -142,7 +142,7 @@ def test_wrong_types(data: bytes, path: str | None, said: str) -> None:
     assert "JSON Schema" in found.hint
 
 
-@pytest.mark.parametrize("media", encoding.CONTENT_TYPES)
+@pytest.mark.parametrize("media", [encoding.JSON, encoding.MSGPACK])
 @pytest.mark.parametrize("value", [3, 3.0, -0.5, True, None, "3", 2**63, BIG, -BIG])
 def test_values_stay_what_they_are(value: Any, media: str) -> None:
     """3 is not 3.0, and integers keep every digit, in both encodings."""
@@ -244,7 +244,7 @@ def test_long_names_are_cut() -> None:
         (
             {"options": {"accept": "text/html"}},
             "options.accept",
-            "Allowed: application/json, application/msgpack.",
+            "Allowed: application/json, application/msgpack, ",
         ),
         ({"config": {"reasoning_effort": "hgh"}}, "config.reasoning_effort", "'high'"),
     ],
