@@ -171,6 +171,8 @@ async def test_interrupted_twin_ends_its_request(
     """Ctrl-C in a notebook's cell ends the request too, and raises what it raised."""
     model.hang()
     code = (
+        # A shell that started the tests in the background has it ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import dspex.client.sync as d\n"
         f"with d.connect({stack.url!r}, prefix={stack.prefix!r}) as c:\n"
         "    body = {'signature': 'q -> a', 'inputs': {'q': 'x'}}\n"
@@ -184,7 +186,7 @@ async def test_interrupted_twin_ends_its_request(
     await asyncio.wait_for(model.received(1), 20)
 
     cell.send_signal(signal.SIGINT)
-    _, said = await asyncio.wait_for(cell.communicate(), 30)
+    _, said = await asyncio.wait_for(cell.communicate(), 10)
 
     assert said.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
     await asyncio.wait_for(model.disconnected(1), 10)
