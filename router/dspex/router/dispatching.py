@@ -173,6 +173,7 @@ class Dispatcher:
         parts = self._parts
         ticket.attempt = choice.decision.attempt
         ticket.accepted = False
+        ticket.stood_in = bool(choice.decision.lm)
         await ticket.events.emit(Accepted, decision=choice.decision)
         parts.record.decided(ticket.request, choice.decision)
         begun = parts.clock()

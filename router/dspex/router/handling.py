@@ -227,7 +227,7 @@ class RequestHandler:
         self._asked[key] = ticket
         try:
             end = await self._dispatcher.dispatch(ticket, wanted, keep=True)
-            if isinstance(end, FinishedWord) and end.reply and not ticket.used_lms:
+            if isinstance(end, FinishedWord) and end.reply and not ticket.stood_in:
                 await self._keep(ticket, body, digest, end)
         finally:
             if self._asked.get(key) is ticket:

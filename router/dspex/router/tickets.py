@@ -32,6 +32,7 @@ class Ticket:
         failed: Attempts that failed otherwise, with the language model of now.
         asked_lm: The language model it asks for; empty: that of who answers.
         used_lms: Those that failed it.
+        stood_in: Another language model than the one asked for was asked last.
         accepted: A process has it and will answer the client itself.
         was_busy: A process it was sent to had no room.
         was_deaf: The bus was away since it was accepted: its end may be told already.
@@ -56,6 +57,7 @@ class Ticket:
         self.failed = 0
         self.asked_lm = ""
         self.used_lms: set[str] = set()
+        self.stood_in = False
         self.accepted = False
         self.was_busy = False
         self.was_deaf = False
