@@ -11,7 +11,7 @@ from msgspec import Struct
 from tests.bench.results import Bar, Findings, Result, number
 
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
-from dspex.native.metrics import score_batch, score_metric
+from dspex.native.metrics.catalog import score_batch, score_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ from tests.bench.measure import middle
 from tests.bench.results import Bar, Findings, Result
 
 from dspex.contracts.native_requests import RenderPrompt
-from dspex.native.compiling import compile_signature
-from dspex.native.prompts import render_prompt
+from dspex.native.prompts.rendering import render_prompt
+from dspex.native.signatures.compiling import compile_signature
 from dspex.services.worker.signatures import dspy_signature
 
 if TYPE_CHECKING:

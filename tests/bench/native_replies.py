@@ -12,9 +12,9 @@ from tests.bench.measure import middle
 from tests.bench.results import Bar, Findings, Result
 
 from dspex.contracts.native_requests import ParseResponse
-from dspex.native.compiling import compile_signature
-from dspex.native.replies import parse_response, replies
-from dspex.native.reply_json import REPAIR_STEPS, loads
+from dspex.native.replies.json_text import REPAIR_STEPS, loads
+from dspex.native.replies.parsing import parse_response, replies
+from dspex.native.signatures.compiling import compile_signature
 from dspex.native.work import Work
 from dspex.services.worker.signatures import dspy_signature
 

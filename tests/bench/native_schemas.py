@@ -10,7 +10,7 @@ from tests.bench.measure import middle
 from tests.bench.results import Bar, Findings, Result
 
 from dspex.contracts.native_requests import ValidateSchema
-from dspex.native.schemas import validate_schema
+from dspex.native.schemas.validating import validate_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

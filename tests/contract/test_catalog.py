@@ -14,7 +14,7 @@ from dspex.contracts.failures import UnknownOperation
 from dspex.contracts.requests import Body
 from dspex.contracts.subjects import is_token
 from dspex.native import operations as native
-from dspex.native.compiling import compile_signature
+from dspex.native.signatures.compiling import compile_signature
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

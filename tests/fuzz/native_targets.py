@@ -14,8 +14,8 @@ from dspex.contracts.encoding import decode, encode
 from dspex.contracts.failures import Failure
 from dspex.contracts.native_requests import RenderTemplate, ValidateSchema
 from dspex.native.operations import OPERATIONS
-from dspex.native.schemas import validate_schema
-from dspex.native.templates import render_template
+from dspex.native.schemas.validating import validate_schema
+from dspex.native.templates.rendering import render_template
 
 
 class Target(Struct, frozen=True):

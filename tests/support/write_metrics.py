@@ -1,7 +1,7 @@
 """``python -m tests.support.write_metrics [--check]``: docs/metrics.md.
 
-Written from the table of ``dspex.native.metrics``; with ``--check`` it only says
-whether the file is out of date.
+Written from the table of ``dspex.native.metrics.catalog``; with ``--check`` it only
+says whether the file is out of date.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from dspex.contracts.schemas import attributes
-from dspex.native.metrics import METRICS
+from dspex.native.metrics.catalog import METRICS
 
 if TYPE_CHECKING:
-    from dspex.native.scoring import Metric
+    from dspex.native.metrics.scoring import Metric
 
 FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 HOW = "python -m tests.support.write_metrics"

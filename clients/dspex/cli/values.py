@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 
 from dspex.contracts.failures import BadRequest, InvalidSignature
-from dspex.native import parsing
+from dspex.native.signatures import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

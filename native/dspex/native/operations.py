@@ -12,14 +12,14 @@ from dspex.contracts.native_requests import (
     ValidatedSignature,
     ValidateSignature,
 )
-from dspex.native.checking import check
-from dspex.native.compiling import compile_signature
-from dspex.native.describing import describe_signature
-from dspex.native.metrics import score_batch, score_metric
-from dspex.native.prompts import render_prompt
-from dspex.native.replies import parse_response
-from dspex.native.schemas import validate_schema
-from dspex.native.templates import render_template
+from dspex.native.checking.checking import check
+from dspex.native.metrics.catalog import score_batch, score_metric
+from dspex.native.prompts.rendering import render_prompt
+from dspex.native.replies.parsing import parse_response
+from dspex.native.schemas.validating import validate_schema
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.signatures.describing import describe_signature
+from dspex.native.templates.rendering import render_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding
 from dspex.contracts.subjects import NATIVE_QUEUE
 from dspex.native.operations import perform
-from dspex.native.tables import ArrowTables
+from dspex.native.tables.messages import ArrowTables
 
 if TYPE_CHECKING:
     from dspex.bus.events import Events

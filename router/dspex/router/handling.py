@@ -22,8 +22,8 @@ from dspex.contracts.envelope import Delta, Done, Failed, Requested
 from dspex.contracts.failures import DeadlineExceeded, NoWorker, Quota, Unsupported
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.words import FinishedWord
-from dspex.native.compiling import compile_signature
-from dspex.native.requiring import extra_fields, require, require_demos
+from dspex.native.checking.requiring import extra_fields, require, require_demos
+from dspex.native.signatures.compiling import compile_signature
 from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher

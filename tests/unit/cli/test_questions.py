@@ -7,7 +7,7 @@ import pytest
 
 from dspex.cli.questions import QUESTIONS, Question
 from dspex.contracts import catalog, encoding
-from dspex.native import parsing
+from dspex.native.signatures import parsing
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.title)

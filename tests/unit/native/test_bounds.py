@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.contracts.failures import InvalidInputs
-from dspex.native.accepting import acceptor
-from dspex.native.batches import DEPTH_LIMIT
-from dspex.native.checking import check, check_demos
-from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.faults import FAULT_LIMIT, Enough, Run
-from dspex.native.reading import read_value
-from dspex.native.requiring import require, require_demos
-from dspex.native.scalars import NO
+from dspex.native.checking.accepting import acceptor
+from dspex.native.checking.checking import check, check_demos
+from dspex.native.checking.faults import FAULT_LIMIT, Enough, Run
+from dspex.native.checking.reading import read_value
+from dspex.native.checking.requiring import require, require_demos
+from dspex.native.signatures.compiling import Compiled, compile_signature
+from dspex.native.types.batches import DEPTH_LIMIT
+from dspex.native.types.scalars import NO
 from dspex.native.work import CHECK_LIMIT, TooMuch, Work
 
 NESTED = "int"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.contracts.signatures import SignatureSpec
-from dspex.native.checking import Checked, Mode, check
-from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.faults import FAULT_LIMIT
+from dspex.native.checking.checking import Checked, Mode, check
+from dspex.native.checking.faults import FAULT_LIMIT
+from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.native.work import MATCH_LIMIT
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.contracts.failures import BadRequest
-from dspex.native.tables import read_table, write_table
+from dspex.native.tables.messages import read_table, write_table
 
 UTC = datetime.UTC
 

@@ -6,7 +6,11 @@ import pytest
 
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import FieldSpec, SignatureSpec
-from dspex.native.compiling import Compiled, SignatureCache, compile_signature
+from dspex.native.signatures.compiling import (
+    Compiled,
+    SignatureCache,
+    compile_signature,
+)
 
 
 def structured(default: object) -> SignatureSpec:

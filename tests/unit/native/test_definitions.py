@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import SignatureSpec
-from dspex.native.checking import Checked, Mode, check
-from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.definitions import TYPE_LIMIT
+from dspex.native.checking.checking import Checked, Mode, check
+from dspex.native.signatures.compiling import Compiled, compile_signature
+from dspex.native.types.definitions import TYPE_LIMIT
 
 PERSON: dict[str, Any] = {
     "type": "object",

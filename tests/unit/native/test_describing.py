@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from dspex.contracts.native_requests import DescribedSignature, DescribeSignature
 from dspex.contracts.signatures import Signature, SignatureSpec
-from dspex.native.compiling import compile_signature
-from dspex.native.describing import describe_signature
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.signatures.describing import describe_signature
 
 LEAVES = st.sampled_from(
     [

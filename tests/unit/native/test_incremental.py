@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dspex.contracts.failures import ParseFailed
 from dspex.contracts.native_requests import ParseResponse
-from dspex.native.incremental import Format, reader
-from dspex.native.replies import parse_response
-from dspex.native.reply_sections import by_lines
+from dspex.native.replies.incremental import Format, reader
+from dspex.native.replies.parsing import parse_response
+from dspex.native.replies.sections import by_lines
 
 CHAT = (
     "Sure!\n[[ ## a ## ]]\nParis [[ is\n[[nice\n\n"

@@ -13,9 +13,9 @@ from tests.support import write_metrics
 
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
-from dspex.native.metrics import METRICS, score_batch, score_metric
-from dspex.native.normalising import Remembered, normalize_text
-from dspex.native.scoring import same
+from dspex.native.metrics.catalog import METRICS, score_batch, score_metric
+from dspex.native.metrics.normalising import Remembered, normalize_text
+from dspex.native.metrics.scoring import same
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "ngrams.json").read_text())
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
-from dspex.native.metrics import score_batch, score_metric
-from dspex.native.normalising import normalize_text, passage_words, split_words
+from dspex.native.metrics.catalog import score_batch, score_metric
+from dspex.native.metrics.normalising import normalize_text, passage_words, split_words
 
 pytestmark = pytest.mark.dspy
 

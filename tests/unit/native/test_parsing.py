@@ -17,8 +17,8 @@ from dspex.contracts.signatures import (
     Signature,
     SignatureSpec,
 )
-from dspex.native.names import ALLOWED
-from dspex.native.parsing import FIELD_LIMIT, from_spec, infer_prefix, parse
+from dspex.native.signatures.parsing import FIELD_LIMIT, from_spec, infer_prefix, parse
+from dspex.native.types.names import ALLOWED
 
 
 def outline(text: str) -> list[tuple[str, str, str]]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.native.matching import TooLong
-from dspex.native.patterns import Pattern, PatternError, pattern
+from dspex.native.types.matching import TooLong
+from dspex.native.types.patterns import Pattern, PatternError, pattern
 from dspex.native.work import MATCH_LIMIT, Work
 
 EXPLODING = "(a|b)*a(a|b){12}$"

@@ -12,7 +12,7 @@ import pytest
 from dspex.contracts.failures import InvalidInputs, InvalidSignature, Unsupported
 from dspex.contracts.native_requests import RenderPrompt, ToolSpec
 from dspex.contracts.signatures import Constraints, FieldSpec, SignatureSpec
-from dspex.native.prompts import render_prompt
+from dspex.native.prompts.rendering import render_prompt
 
 GOLDEN = Path(__file__).parent / "golden"
 RELEASES = ("2.6.27", "3.0.4", "3.4.1")

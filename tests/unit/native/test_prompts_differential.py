@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dspex.contracts.native_requests import RenderPrompt, ToolSpec
 from dspex.contracts.signatures import Constraints, FieldSpec, SignatureSpec
-from dspex.native.prompts import render_prompt
+from dspex.native.prompts.rendering import render_prompt
 
 pytestmark = pytest.mark.dspy
 

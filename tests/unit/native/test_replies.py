@@ -21,9 +21,9 @@ from dspex.contracts.failures import (
 )
 from dspex.contracts.native_requests import ParseResponse, ToolSpec
 from dspex.contracts.signatures import FieldSpec, SignatureSpec
-from dspex.native.replies import parse_response
-from dspex.native.reply_json import REPAIR_LIMIT, braces
-from dspex.native.reply_sections import Sections, by_lines
+from dspex.native.replies.json_text import REPAIR_LIMIT, braces
+from dspex.native.replies.parsing import parse_response
+from dspex.native.replies.sections import Sections, by_lines
 
 if TYPE_CHECKING:
     from dspex.contracts.requests import Adapter

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dspex.contracts.failures import OutputInvalid, ParseFailed
 from dspex.contracts.native_requests import ParseResponse
 from dspex.contracts.signatures import FieldSpec, SignatureSpec
-from dspex.native.replies import parse_response
+from dspex.native.replies.parsing import parse_response
 from dspex.services.worker.convert import to_wire
 
 if TYPE_CHECKING:

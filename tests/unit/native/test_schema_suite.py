@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dspex.contracts.failures import Unsupported
-from dspex.native.schema_documents import DRAFT_7, DRAFT_2020_12
-from dspex.native.schemas import faults
+from dspex.native.schemas.documents import DRAFT_7, DRAFT_2020_12
+from dspex.native.schemas.validating import faults
 
 SUITE = Path(__file__).with_name("json_schema_suite")
 URIS = {"draft2020-12": DRAFT_2020_12.uri, "draft7": DRAFT_7.uri}

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 
 from dspex.contracts.failures import BadRequest, Unsupported
 from dspex.contracts.native_requests import ValidateSchema
-from dspex.native import schemas
-from dspex.native.schema_leaves import FORMATS, matcher
-from dspex.native.schema_nodes import FAULT_LIMIT, Run
-from dspex.native.schemas import faults, ready, validate_schema
+from dspex.native.schemas import validating as schemas
+from dspex.native.schemas.leaves import FORMATS, matcher
+from dspex.native.schemas.nodes import FAULT_LIMIT, Run
+from dspex.native.schemas.validating import faults, ready, validate_schema
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 PERSON = {

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.contracts.failures import InvalidSignature
-from dspex.native.compiling import compile_signature
+from dspex.native.signatures.compiling import compile_signature
 
 pytestmark = pytest.mark.dspy
 dspy = pytest.importorskip("dspy")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dspex.contracts.failures import BadRequest, Failure, Unsupported
 from dspex.contracts.native_requests import ScoreBatch
-from dspex.native.arrow import BATCH_LIMIT, COLUMN_LIMIT, ROW_LIMIT
-from dspex.native.metrics import score_batch
-from dspex.native.tables import has_columns, read_table, write_table
+from dspex.native.metrics.catalog import score_batch
+from dspex.native.tables.arrow import BATCH_LIMIT, COLUMN_LIMIT, ROW_LIMIT
+from dspex.native.tables.messages import has_columns, read_table, write_table
 
 
 def stream(table: pa.Table, *, batches: int | None = None, **options: Any) -> bytes:
@@ -311,9 +311,9 @@ def test_without_pyarrow() -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from dspex.contracts.failures import Unsupported\n"
-        "from dspex.native import tables\n"
-        "for call in (lambda: tables.read_table(b''),"
-        " lambda: tables.write_table({'scores': [1.0]})):\n"
+        "from dspex.native.tables import messages\n"
+        "for call in (lambda: messages.read_table(b''),"
+        " lambda: messages.write_table({'scores': [1.0]})):\n"
         "    try: call()\n"
         "    except Unsupported as failure: print(failure.hint)\n"
     )

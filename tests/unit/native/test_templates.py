@@ -8,9 +8,9 @@ import pytest
 
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.native_requests import RenderTemplate
-from dspex.native import templates
-from dspex.native.template_lexing import EXPRESSION_LIMIT
-from dspex.native.templates import TEMPLATE_LIMIT, ready, render_template
+from dspex.native.templates import rendering as templates
+from dspex.native.templates.lexing import EXPRESSION_LIMIT
+from dspex.native.templates.rendering import TEMPLATE_LIMIT, ready, render_template
 
 PEOPLE = [{"name": "Ann", "age": 3}, {"name": "Bob", "age": 5}]
 VALUES: dict[str, Any] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from dspex.native.compiling import compile_signature
-from dspex.native.types import Scalar, literal, quoted, spelled, union
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.types.tree import Scalar, literal, quoted, spelled, union
 
 
 @pytest.mark.parametrize(

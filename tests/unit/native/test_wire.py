@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from dspex.native.checking import check, fits
-from dspex.native.compiling import compile_signature
-from dspex.native.kinds import QUALIFIED
-from dspex.native.types import spelled
+from dspex.native.checking.checking import check, fits
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.types.kinds import QUALIFIED
+from dspex.native.types.tree import spelled
 
 CALL = {"name": "search", "args": {"query": "cats"}}
 RESULT = {"name": "search", "value": [1], "call_id": "c1", "is_error": False}

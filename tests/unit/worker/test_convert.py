@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from dspex.contracts.failures import OutputInvalid
-from dspex.native.compiling import compile_signature
+from dspex.native.signatures.compiling import compile_signature
 from dspex.services.worker.convert import neutralised, to_python, to_wire
 from dspex.services.worker.streaming import FieldText
 

@@ -14,8 +14,8 @@ from dspy.utils import DummyLM
 from jsonschema import Draft202012Validator
 
 from dspex.contracts.signatures import SignatureSpec
-from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.types import Collection
+from dspex.native.signatures.compiling import Compiled, compile_signature
+from dspex.native.types.tree import Collection
 from dspex.services.worker.convert import to_python, to_wire
 from dspex.services.worker.described import schema_class
 from dspex.services.worker.signatures import annotation, dspy_signature

@@ -10,9 +10,9 @@ import pytest
 from dspy.utils import DummyLM
 
 from dspex.contracts.failures import Unsupported
-from dspex.native.checking import fits
-from dspex.native.compiling import compile_signature
-from dspex.native.kinds import QUALIFIED, DspyType
+from dspex.native.checking.checking import fits
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.types.kinds import QUALIFIED, DspyType
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.own_types import own_class, own_value
 from dspex.services.worker.signatures import dspy_signature

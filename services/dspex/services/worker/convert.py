@@ -16,17 +16,17 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.failures import OutputInvalid
-from dspex.native.compiling import TYPE_MARKERS
-from dspex.native.kinds import DspyType
-from dspex.native.scalars import tag_bytes
-from dspex.native.types import nodes
+from dspex.native.signatures.compiling import TYPE_MARKERS
+from dspex.native.types.kinds import DspyType
+from dspex.native.types.scalars import tag_bytes
+from dspex.native.types.tree import nodes
 from dspex.services.worker.own_types import CLASSES, own_wire
 from dspex.services.worker.signatures import python_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dspex.native.compiling import Compiled
+    from dspex.native.signatures.compiling import Compiled
 
 _MARKERS = tuple(f"<<{marker}>>" for marker in TYPE_MARKERS)
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import core_schema
 
-from dspex.native.checking import read_leniently
-from dspex.native.types import DEFINITIONS
+from dspex.native.checking.checking import read_leniently
+from dspex.native.types.tree import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import GetJsonSchemaHandler
 
-    from dspex.native.kinds import SchemaType
+    from dspex.native.types.kinds import SchemaType
 
 CACHE_LIMIT = 256
 """The most classes kept."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspex.contracts.failures import Unsupported
-from dspex.native.kinds import QUALIFIED, DspyType
-from dspex.native.wire import TAG
+from dspex.native.types.kinds import QUALIFIED, DspyType
+from dspex.native.types.wire import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,8 +13,13 @@ from cachetools import LRUCache
 from dspex.bus.running import Outcome
 from dspex.contracts.envelope import Usage
 from dspex.contracts.failures import Failure, InvalidSignature
-from dspex.native.compiling import Compiled, compile_signature
-from dspex.native.requiring import REASONING, extra_fields, require, require_demos
+from dspex.native.checking.requiring import (
+    REASONING,
+    extra_fields,
+    require,
+    require_demos,
+)
+from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.failures import to_failure

@@ -21,10 +21,10 @@ from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError, Pool
-from dspex.native.compiling import compile_signature
 from dspex.native.operations import OPERATIONS
 from dspex.native.service import run as native
-from dspex.native.tables import ArrowTables
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.gpu import open_nvml
 from dspex.services.worker.lms import Builtin, LanguageModels

@@ -19,11 +19,11 @@ import msgspec
 from cachetools import LRUCache, cached
 from msgspec import UNSET
 
-from dspex.native.checking import fits
-from dspex.native.constraints import given
-from dspex.native.kinds import DspyType, SchemaType
-from dspex.native.scalars import tagged_bytes
-from dspex.native.types import (
+from dspex.native.checking.checking import fits
+from dspex.native.types.constraints import given
+from dspex.native.types.kinds import DspyType, SchemaType
+from dspex.native.types.scalars import tagged_bytes
+from dspex.native.types.tree import (
     ANY,
     Collection,
     DictType,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.contracts.signatures import Field
-    from dspex.native.compiling import Compiled
+    from dspex.native.signatures.compiling import Compiled
 
 CACHE_LIMIT = 256
 """The most classes kept; each costs a pydantic model."""
@@ -78,7 +78,7 @@ def python_value(expr: TypeExpr, value: Any) -> Any:
 
     Args:
         expr: The type.
-        value: A value that ``dspex.native.checking.check`` found valid for it.
+        value: A value that ``dspex.native.checking.checking.check`` found valid for it.
     """
     return _VALUES[type(expr)](expr, value)
 

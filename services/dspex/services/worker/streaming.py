@@ -2,7 +2,7 @@
 
 DSPy's own stream listeners are not used: they give no deltas when a reply comes in
 one piece, and markup or the next field's name when it comes in many. The raw chunks
-are read by ``dspex.native.incremental`` instead.
+are read by ``dspex.native.replies.incremental`` instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dspy
 
 from dspex.contracts.envelope import Delta
 from dspex.contracts.failures import ParseFailed
-from dspex.native.incremental import Format, reader
+from dspex.native.replies.incremental import Format, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -1,0 +1,1 @@
+"""Prompts, to DSPy's bytes."""

@@ -1,0 +1,1 @@
+"""Replies of language models, read as DSPy's adapters read them."""

@@ -1,0 +1,1 @@
+"""Signatures: read, made ready once and kept, described."""
