@@ -56,8 +56,9 @@ async def _stack(
     async with Stack(nats_url, folder, prefix, worker_environ(scripted.url)) as stack:
         worker = ("dspex.services.worker", "--pool", "light")
         await stack.start(Program("dspex.native"), Program("dspex.router"))
+        await stack.start(Program("dspex.services.state"))
         await stack.start(Program(*worker), Program(*worker))
-        await stack.ready(workers=2)
+        await stack.ready(workers=2, state=1)
         yield stack
 
 

@@ -15,7 +15,8 @@ READ = ("call", "cancel", "event", "native", "heartbeat")
 
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
-    *("event", "events", "all_events", "cancel", "cancels"),
+    *("event", "events", "all_events", "cancel", "cancels", "record"),
+    *("session_call", "session_calls", "session_run", "session_log", "session_logs"),
 )
 """What clients publish or subscribe to, so what each tenant has for itself."""
 
@@ -69,7 +70,7 @@ def test_tenant_form(name: str) -> None:
 
 def test_all_are_drawn() -> None:
     """Every public method that builds a subject draws it in its docstring."""
-    others = {"of", "sender", *(f"read_{one}" for one in READ)}
+    others = {"of", "sender", "journaled", *(f"read_{one}" for one in READ)}
     public = {
         name
         for name, _ in inspect.getmembers(Subjects, inspect.isfunction)

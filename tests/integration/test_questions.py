@@ -411,7 +411,7 @@ async def _errors(asker: Asker) -> dict[str, int]:
     counts = {"dspex-router": 0, "dspex-worker-light": 0}
     async with await asker.bus.replies() as replies:
         await asker.bus.publish("$SRV.STATS", reply=replies.subject)
-        left = 4  # router, native-ops, two workers
+        left = 5  # router, native-ops, state, two workers
         while left:
             stats = read(await replies.next(5))
             subjects = [endpoint["subject"] for endpoint in stats["endpoints"]]

@@ -144,7 +144,9 @@ class Stack:
             self.programs.append(program)
             await program.start(self.environ, self.folder)
 
-    async def ready(self, *, workers: int, native: int = 1, routers: int = 1) -> None:
+    async def ready(
+        self, *, workers: int, native: int = 1, routers: int = 1, state: int = 0
+    ) -> None:
         """Wait until so many answer.
 
         Raises:
@@ -154,6 +156,7 @@ class Stack:
             async with asyncio.timeout(READY_WITHIN):
                 await self.until(lambda: self._count("python") >= workers)
                 await self.until(lambda: self._count("native") >= native)
+                await self.until(lambda: self._count("state") >= state)
                 await self._routers(routers)
         except TimeoutError:
             raise self._not_ready(self.programs) from None

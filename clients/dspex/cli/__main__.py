@@ -24,7 +24,7 @@ UNREAD = 141
 
 _UP = """\
 Start a whole DSPex here and keep it running: nats-server with JetStream, router,
-native-ops and the workers of every pool, each a process of its own.
+native-ops, state and the workers of every pool, each a process of its own.
 
 Configured by dspex.toml and DSPEX_… variables; without any, two workers on
 127.0.0.1:4222 (or a free port when that is taken) with the first language model that

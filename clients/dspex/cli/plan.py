@@ -10,7 +10,11 @@ from dspex.cli.lm import Choice
 from dspex.cli.processes import Program, Role
 from dspex.contracts.configuration import Configuration, to_environ
 
-_SERVICES: tuple[Role, ...] = ("router", "native")
+_SERVICES: dict[Role, str] = {
+    "router": "dspex.router",
+    "native": "dspex.native",
+    "state": "dspex.services.state",
+}
 
 PARENT_PIPE = "DSPEX_PARENT_PIPE"
 """Tells a program to stop when its standard input closes: its parent is gone."""
@@ -32,13 +36,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     config_path: Path | None = None
 
     def services(self, url: str) -> list[Program]:
-        """The programs that need no language model: router and native-ops."""
+        """The programs that need no language model: router, native-ops, state."""
         environ = self._environ(url)
         return [
-            Program(
-                name=role, role=role, argv=self._argv(f"dspex.{role}"), environ=environ
-            )
-            for role in _SERVICES
+            Program(name=role, role=role, argv=self._argv(module), environ=environ)
+            for role, module in _SERVICES.items()
         ]
 
     def workers(self, url: str, model: dict[str, str]) -> list[Program]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-Role = Literal["server", "guard", "model", "router", "native", "worker"]
+Role = Literal["server", "guard", "model", "router", "native", "state", "worker"]
 
 _TAIL_BYTES = 8192
 

@@ -1,7 +1,7 @@
 """A whole DSPex on one machine, as child processes of this one.
 
 nats-server (unless the configuration names one), the built-in model if it is in
-use, router, native-ops and the workers. They start in that order, stop in the
+use, router, native-ops, state and the workers. They start in that order, stop in the
 other, and end when this process ends, however it ends.
 """
 

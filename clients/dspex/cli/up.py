@@ -120,4 +120,4 @@ def _running(stack: Stack, configuration: Configuration) -> str:
         for name, pool in configuration.pools.items()
     ]
     server = ["nats-server"] if stack.server is not None else []
-    return ", ".join([*server, "router", "native-ops", *pools])
+    return ", ".join([*server, "router", "native-ops", "state", *pools])

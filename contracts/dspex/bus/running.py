@@ -44,7 +44,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         subjects: Under the configured prefix.
         pool: Its pool.
         worker: Its incarnation.
-        implementation: ``python`` or ``native``.
+        implementation: ``python``, ``native`` or ``state``.
         operations: What it can do.
         request_timeout_s: Deadline of requests that bring none, seconds.
         dspy: Version of DSPy; empty without.
@@ -53,7 +53,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     subjects: Subjects
     pool: str
     worker: str
-    implementation: Literal["python", "native"]
+    implementation: Literal["python", "native", "state"]
     operations: frozenset[str]
     request_timeout_s: float = 120.0
     dspy: str = ""

@@ -23,7 +23,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         request: Type of the body.
         outputs: Type of the reply's ``outputs``; ``dict`` when the request's
             signature says what they are.
-        implementation: Who can do it: ``python`` (a DSPy worker) or ``native``.
+        implementation: Who can do it: ``python`` (a DSPy worker), ``native``
+            or ``state``.
         columns: Whether its body and its reply may be Arrow streams.
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
@@ -34,7 +35,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     request: type[requests.Body]
     outputs: Any
-    implementation: Literal["python", "native"]
+    implementation: Literal["python", "native", "state"]
     streams: bool = False
     idempotent: bool = True
     columns: bool = False

@@ -41,6 +41,7 @@ class Nats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         store: Folder of its JetStream data.
         credentials: File with an NKey seed or a credentials file, for ``url``.
         grace: Seconds without a server after which a program gives up.
+        replicas: Servers of a cluster that hold each stream: 1, 3 or 5.
     """
 
     url: str | None = None
@@ -48,6 +49,7 @@ class Nats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: str = ".dspex/nats"
     credentials: str | None = None
     grace: Annotated[float, Meta(gt=0)] = 30.0
+    replicas: Literal[1, 3, 5] = 1
 
 
 class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from msgspec import Struct
 from dspex.contracts import failures
 from dspex.contracts.failures import Category, Failure
 
-Implementation = Literal["python", "native", "router"]
+Implementation = Literal["python", "native", "state", "router"]
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -62,7 +62,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     worker: str
     pool: str
-    implementation: Literal["python", "native", "router"]
+    implementation: Literal["python", "native", "state", "router"]
     state: Literal["starting", "ready", "draining", "leaving"]
     seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float

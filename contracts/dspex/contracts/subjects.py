@@ -25,6 +25,9 @@ ROUTER_QUEUE = "router"
 NATIVE_QUEUE = "native"
 """Queue group of the native-ops services; also the name of their pool."""
 
+STATE_POOL = "state"
+"""Pool of the processes that answer for sessions, jobs and programs."""
+
 REPLY_PREFIXES = ("_INBOX.", "_R_.")
 """Reply subjects that are ever answered: anything else could aim our rights at
 the server's own API."""
@@ -155,6 +158,56 @@ class Subjects(Struct, frozen=True):
     def tenant_cancels(self) -> str:
         """``dspex.v1.tenant.*.cancel.*``: every wish to stop, of all others."""
         return f"{self._root()}.tenant.*.cancel.*"
+
+    def session_calls(self) -> str:
+        """``dspex.v1.session.*.call.>``: what a router serves in sessions."""
+        return f"{self._face()}.session.*.call.>"
+
+    def session_call(self, session: str, operation: str) -> str:
+        """``dspex.v1.session.<session>.call.<operation>``: a turn of a session."""
+        return f"{self._face()}.session.{session}.call.{operation}"
+
+    def session_run(self, session: str) -> str:
+        """``dspex.v1.session.<session>.run``: router to who holds the session."""
+        return f"{self._face()}.session.{session}.run"
+
+    def session_log(self, session: str) -> str:
+        """``dspex.v1.session.<session>.log``: what changed in it, acknowledged."""
+        return f"{self._face()}.session.{session}.log"
+
+    def session_logs(self) -> str:
+        """``dspex.v1.session.*.log``: the logs of this tenant's sessions."""
+        return f"{self._face()}.session.*.log"
+
+    def tenant_session_logs(self) -> str:
+        """``dspex.v1.tenant.*.session.*.log``: those of all others."""
+        return f"{self._root()}.tenant.*.session.*.log"
+
+    def tenant_session_calls(self) -> str:
+        """``dspex.v1.tenant.*.session.*.call.>``: turns in sessions of all others."""
+        return f"{self._root()}.tenant.*.session.*.call.>"
+
+    def job(self, pool: str) -> str:
+        """``dspex.v1.job.<pool>``: durable work of a pool."""
+        return f"{self._root()}.job.{pool}"
+
+    def dead(self, pool: str) -> str:
+        """``dspex.v1.dead.<pool>``: work of a pool that failed for good."""
+        return f"{self._root()}.dead.{pool}"
+
+    def record(self, request: str, kind: str) -> str:
+        """``dspex.v1.record.<request>.<kind>``: a call of a model or of a tool."""
+        return f"{self._face()}.record.{request}.{kind}"
+
+    def journaled(self) -> list[str]:
+        """What the journal keeps copies of, of all tenants."""
+        root = self._root()
+        families = ("event.>", "session.*.event.>", "record.>")
+        return [
+            f"{root}.{tenant}{family}"
+            for tenant in ("", "tenant.*.")
+            for family in families
+        ]
 
     def heartbeat(self, pool: str, worker: str) -> str:
         """``dspex.v1.heartbeat.<pool>.<worker>``: capacity, every second."""

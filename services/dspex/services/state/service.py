@@ -1,0 +1,96 @@
+"""The state program: the only file of this package that sees the bus's messages."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from dspex.bus.program import VERSION, Context
+from dspex.bus.provisioning import provision
+from dspex.bus.responder import Profile, Responder
+from dspex.bus.running import Identity, Outcome
+from dspex.bus.serving import ServiceInfo
+from dspex.bus.slots import Slots
+from dspex.contracts import catalog, headers
+from dspex.contracts.failures import Unsupported
+from dspex.contracts.subjects import STATE_POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
+
+    from dspex.bus.events import Events
+    from dspex.bus.running import Run
+    from dspex.contracts.subjects import Subjects
+
+    Operation = Callable[[Any, Events], Awaitable[Outcome]]
+
+_log = logging.getLogger(__name__)
+
+CONCURRENCY = 256
+"""Requests in hand at a time; nearly all of their time they wait for JetStream."""
+
+QUEUE = 1024
+"""Requests that wait beyond those."""
+
+GRACE = 10.0
+"""Seconds to finish what is in hand when told to stop."""
+
+
+def operations(context: Context) -> dict[str, Operation]:
+    """What answers each operation: its body and where its life is told."""
+    del context
+    return {}
+
+
+def runner(table: Mapping[str, Operation]) -> Run:
+    """What does an operation."""
+
+    async def run(operation: str, body: Any, events: Events) -> Outcome:
+        if operation not in table:
+            raise Unsupported(f"This process does not do {operation!r}.")
+        return await table[operation](body, events)
+
+    return run
+
+
+def profile(subjects: Subjects, served: list[str]) -> Profile:
+    """What a new state process is."""
+    worker = f"{STATE_POOL}-{uuid4().hex[:12]}"
+    return Profile(
+        info=ServiceInfo(
+            name="dspex-state",
+            version=VERSION,
+            description="Sessions, jobs and programs, on JetStream.",
+            metadata={"pool": STATE_POOL, "worker": worker},
+            id=worker,
+        ),
+        identity=Identity(
+            subjects=subjects,
+            pool=STATE_POOL,
+            worker=worker,
+            implementation="state",
+            operations=frozenset(served),
+        ),
+        direct=(subjects.pool_run(STATE_POOL), subjects.tenant_pool_runs(STATE_POOL)),
+        queue=STATE_POOL,
+        operation_of=lambda message: message.headers.get(headers.OPERATION, ""),
+        operations=served,
+        versions=VERSION,
+    )
+
+
+async def main(context: Context) -> None:
+    """Serve until told to stop, then drain."""
+    configuration = context.configuration
+    subjects = configuration.subjects
+    found = profile(subjects, catalog.served_by("state"))
+    run = runner(operations(context))
+    responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
+    await responder.start()
+    await provision(context.bus, subjects, configuration.nats.replicas)
+    await responder.open()
+    _log.info("state ready", extra={"worker": found.identity.worker})
+    await context.stop.wait()
+    await responder.stop(GRACE)
