@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,13 @@ from dspex.bus.incoming import Request
 from dspex.bus.recent import Recent
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, Done, Metadata, Reply
-from dspex.contracts.failures import Conflict, LmUnavailable, ParseFailed
+from dspex.contracts.failures import (
+    Conflict,
+    DeadlineExceeded,
+    Failure,
+    LmUnavailable,
+    ParseFailed,
+)
 from dspex.contracts.headers import NO_HEADERS
 from dspex.contracts.words import FailedWord
 
@@ -79,17 +86,93 @@ async def test_the_same_request_once_more(rig: Rig) -> None:
     assert rig.kinds("r1") == ["started", "done"]
 
 
-async def test_a_failed_request_once_more(rig: Rig) -> None:
-    """Sent again after it failed, a request runs again."""
+@pytest.mark.parametrize(
+    ("failure", "idempotent", "runs"),
+    [
+        (ParseFailed, True, 1),
+        (LmUnavailable, True, 2),
+        (LmUnavailable, False, 1),
+        (DeadlineExceeded, True, 2),
+        (DeadlineExceeded, False, 1),
+    ],
+)
+async def test_a_failed_request_once_more(
+    rig: Rig, failure: type[Failure], idempotent: bool, runs: int
+) -> None:
+    """Its failure is told again; it runs again where that may help and is allowed."""
 
     async def fails(events: Events) -> Outcome:
-        raise ParseFailed("no fields")
+        raise failure("it failed")
 
     rig.program = fails
-    assert (await rig.ask(request="r1")).code == "parse_failed"
-    rig.program = rig.done
+    ran = counted(rig)
+    body = BODY | {"options": {"idempotent": idempotent}}
 
-    assert (await rig.ask(request="r1")).outputs == DONE.outputs
+    answers = [await rig.ask(body, request="r1") for _ in range(2)]
+
+    assert [one.code for one in answers] == [failure.code] * 2
+    assert len(ran) == runs
+
+
+async def test_the_same_request_where_there_is_no_room(rig: Rig) -> None:
+    """A copy of what is in hand takes no place, so it is never refused."""
+    rig.program = rig.waits
+    ran = counted(rig)
+    words, *answers = [await rig.client.replies() for _ in range(4)]
+    await rig.dispatch(words, answers[0], request="r1")
+    await rig.begun.wait()
+    await rig.dispatch(words, answers[1], request="r2")
+    await eventually(lambda: rig.slots.full)
+
+    await rig.dispatch(words, answers[2], request="r1")
+    await eventually(lambda: rig.slots.in_hand == 3)
+    rig.let_go.set()
+
+    assert [(await reply(one)).request for one in answers] == ["r1", "r2", "r1"]
+    assert len(ran) == 2
+
+
+async def test_dropped_as_it_ends(rig: Rig) -> None:
+    """An attempt that is dropped while its program ends tells nobody."""
+
+    async def ends_anyway(events: Events) -> Outcome:
+        try:
+            return await rig.waits(events)
+        except asyncio.CancelledError:
+            return DONE
+
+    rig.program = ends_anyway
+    words, answer = await rig.client.replies(), await rig.client.replies()
+    await rig.dispatch(words, answer, request="r1", router="me", attempt="1")
+    await rig.begun.wait()
+    stop = rig.subjects.worker_stop("w1")
+    await rig.client.publish(
+        stop, headers={"Dspex-Request": "r1", "Dspex-Attempt": "1"}
+    )
+    await eventually(lambda: rig.slots.in_hand == 0)
+    rig.program = rig.done
+    await rig.ask(request="r2")
+
+    assert rig.kinds("r1") == ["started"]
+
+
+async def test_a_last_word_that_is_too_large(rig: Rig) -> None:
+    """An answer that does not fit beside its deltas is told once, and not kept."""
+    half = "x" * (rig.client.max_payload // 2 + 1000)
+
+    async def tells(events: Events) -> Outcome:
+        await events.emit(Delta, field="answer", text=half)
+        return replace(DONE, outputs={"answer": half})
+
+    rig.program = tells
+    words, answer = await rig.client.replies(), await rig.client.replies()
+    await rig.dispatch(words, answer, **{"request": "r1", "return": "reply"})
+    await word(words)
+    finished = await word(words)
+
+    assert (finished.code, finished.reply, finished.deltas) == ("done", None, [])
+    assert (await reply(answer)).outputs == {"answer": half}
+    assert rig.kinds("r1").count("done") == 1
 
 
 @pytest.mark.parametrize("runs_still", [True, False])

@@ -327,3 +327,40 @@ async def test_cancels_pass_a_full_backlog(
     await asyncio.wait_for(heard.wait(), 5)
     let_go.set()
     await service.stop()
+
+
+async def test_cancels_are_heard_while_it_stops(
+    connect: Connect, subjects: Subjects
+) -> None:
+    """A service that stops takes no request, and hears to the end who cancels one."""
+    bus, client = await connect(), await connect()
+    begun, let_go = asyncio.Event(), asyncio.Event()
+
+    async def wait(message: Message) -> None:
+        begun.set()
+        await let_go.wait()
+
+    async def cancel(message: Message) -> None:
+        let_go.set()
+
+    root = subjects.prefix
+    info = ServiceInfo(name="stopping", version="1.0.0")
+    endpoints = [
+        Endpoint(name="run", subject=f"{root}.run", handler=wait),
+        Endpoint(
+            name="cancel", subject=f"{root}.cancel", handler=cancel, to_the_end=True
+        ),
+    ]
+    service = Service(bus, subjects, info, endpoints)
+    await service.start()
+    await client.publish(f"{root}.run")
+    await asyncio.wait_for(begun.wait(), 5)
+
+    stopping = asyncio.ensure_future(service.stop(grace=60))
+    await eventually(lambda: not service._taking)
+    with pytest.raises(NoResponders):
+        await client.request(f"{root}.run", timeout=5)
+    await client.publish(f"{root}.cancel")
+
+    async with asyncio.timeout(5):
+        await stopping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import time
@@ -27,7 +28,12 @@ from dspex.contracts.envelope import (
     Reply,
     failure,
 )
-from dspex.contracts.failures import BusUnavailable, DeadlineExceeded, NoWorker
+from dspex.contracts.failures import (
+    BusUnavailable,
+    DeadlineExceeded,
+    Failure,
+    NoWorker,
+)
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
@@ -89,6 +95,7 @@ class Options(Struct, frozen=True, kw_only=True):
         config: What to change about it, such as ``{"temperature": 0.7}``.
         adapter: How the prompt is written: ``chat``, ``json`` or ``xml``.
         cache: Whether a kept answer will do: ``use``, ``refresh`` or ``off``.
+        resend: Seconds without an answer after which a request is sent again.
         priority: Who goes first where requests wait: 1 first, 5 last.
         more: Other ``options`` of the body, such as ``{"idempotent": False}``.
     """
@@ -103,6 +110,7 @@ class Options(Struct, frozen=True, kw_only=True):
     config: dict[str, Any] | None = None
     adapter: str | None = None
     cache: str = ""
+    resend: float = RESEND
     priority: int | None = None
     more: dict[str, Any] | None = None
 
@@ -185,34 +193,40 @@ class Client:
         raise failure(reply)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
-        """Send a request, and once more whenever it may have been lost."""
-        subject, sent = self._subject(operation), self._headers(operation)
+        """Send a request, and once more whenever it may have been lost.
+
+        Whoever stops waiting stops the request too.
+        """
+        sent = self._headers(operation)
+        try:
+            return await self._until_answered(self._subject(operation), sent, data)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Failure):
+                await self.cancel(sent[headers.REQUEST])
+            raise
+
+    async def _until_answered(
+        self, subject: str, sent: dict[str, str], data: bytes
+    ) -> Message:
         until = time.monotonic() + self.options.timeout + LATE
         # Any worker of a pool may get it, and one does not know what another runs.
-        pause = math.inf if self.options.pool else RESEND
-        away_until = -math.inf
+        resend = math.inf if self.options.pool else self.options.resend
+        patience = _Patience(resend)
+        send = True
         async with await self._bus.replies() as replies:
             replies.target = subject
             while True:
-                await self._bus.publish(
-                    subject, data, headers=sent, reply=replies.subject
-                )
+                if send:
+                    await self._bus.publish(
+                        subject, data, headers=sent, reply=replies.subject
+                    )
                 left = until - time.monotonic()
                 try:
-                    return await replies.next(max(0.0, min(left, pause)))
-                except TimeoutError:
-                    if left <= pause:
-                        raise
-                    pause *= 2
-                except BusUnavailable:
-                    if self.options.pool or left <= 0:
-                        raise
-                    away_until = time.monotonic() + BACK
-                except NoResponders:
-                    # After an outage the routers come back as we do, or a moment later.
-                    if left <= 0 or time.monotonic() > away_until:
-                        raise
-                    await asyncio.sleep(BACK / 20)
+                    return await replies.next(max(0.0, min(left, patience.pause)))
+                except (TimeoutError, BusUnavailable, NoResponders) as silence:
+                    send = patience.sends_again(silence, left)
+                    if send and isinstance(silence, NoResponders):
+                        await asyncio.sleep(BACK / 20)
 
     async def stream(
         self, operation: str, body: Mapping[str, Any]
@@ -288,6 +302,44 @@ class Client:
             "says why.",
             hint="Look at the logs of the router and the workers for this request.",
         )
+
+
+class _Patience:
+    """Whether silence means that a request was lost.
+
+    Args:
+        pause: Seconds without an answer after which it is sent again.
+    """
+
+    def __init__(self, pause: float) -> None:
+        self.pause = pause
+        self._taken = False
+        self._away_until = -math.inf
+
+    def sends_again(self, silence: Exception, left: float) -> bool:
+        """Whether to send it again, after so much silence, or to go on listening.
+
+        Raises:
+            Exception: The silence itself, where neither is of use.
+        """
+        if left <= 0:
+            raise silence
+        match silence:
+            case TimeoutError():
+                if left <= self.pause:
+                    raise silence
+                self._taken, self.pause = True, self.pause * 2
+            case BusUnavailable():
+                if self.pause == math.inf:
+                    raise silence
+                self._away_until = time.monotonic() + BACK
+            case _ if self._taken:
+                return False  # its router is gone now, but a worker may have it
+            case _:
+                # After an outage the routers come back as we do, or a moment later.
+                if time.monotonic() > self._away_until:
+                    raise silence
+        return True
 
 
 @asynccontextmanager

@@ -23,7 +23,9 @@ from dspex.bus.running import Attempt, Identity, Run, Runner, Superseded, stoppi
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import Done, Failed, Reply, failed
 from dspex.contracts.failures import (
+    BadRequest,
     Cancelled,
+    DeadlineExceeded,
     Failure,
     Overloaded,
     WorkerLost,
@@ -75,7 +77,7 @@ class Answerer:
         router = message.headers.get(headers.ROUTER, "")
         try:
             request = incoming.read_dispatched(message, timeout)
-            if self.slots.full:
+            if self.slots.full and not self._knows(request):
                 await self._say(message.reply, BusyWord, request)
                 return None
             with self.slots.hold(router):
@@ -99,7 +101,7 @@ class Answerer:
         timeout = self.identity.request_timeout_s
         tenant = self.identity.subjects.sender(message.subject).tenant
         request = incoming.read(message, operation, tenant, timeout)
-        if self.slots.full:
+        if self.slots.full and not self._knows(request):
             raise Overloaded(
                 f"All {self.slots.concurrency} slots and {self.slots.queue} places "
                 "to wait are taken.",
@@ -148,11 +150,14 @@ class Answerer:
         if request.returns:
             events.keep_deltas()
         reply = await self._run(request, events)
-        if isinstance(reply, Done):
-            self._recent.keep(request, reply)
         if not (request.router and _may_be_retried(reply)):
             await events.finish(reply)
         return reply, events
+
+    def _knows(self, request: Request) -> bool:
+        """Whether a request is in hand or was answered: it takes no slot again."""
+        key = (request.tenant, request.id)
+        return key in self._in_hand or self._recent.find(request) is not None
 
     async def _run(self, request: Request, events: Events) -> Reply:
         """Run a request while it can be found by its id."""
@@ -163,6 +168,10 @@ class Answerer:
                 reply = await self._runner.outcome(attempt)
                 if isinstance(reply, Failed):
                     tracing.mark_failed(span, reply.code)
+            if attempt.superseded:  # dropped in the very moment it ended
+                raise Superseded
+            if not attempt.idempotent or _is_settled(reply):
+                self._recent.keep(request, reply)
             attempt.ended.set_result(reply)
             return reply
         finally:
@@ -171,7 +180,7 @@ class Answerer:
                 attempt.ended.set_result(None)
 
     async def _answer_again(
-        self, request: Request, first: Attempt | Done
+        self, request: Request, first: Attempt | Reply
     ) -> tuple[Reply, Events]:
         """Answer a request that is in hand, or was a moment ago, once more."""
         reply: Reply | None
@@ -195,7 +204,10 @@ class Answerer:
             said: dict[str, Any] = {"code": "done"}
             if request.returns:
                 said |= {"reply": reply, "deltas": events.deltas}
-            await self._say(to, FinishedWord, request, **said)
+            try:
+                await self._say(to, FinishedWord, request, **said)
+            except BadRequest:  # too large with its deltas: then it is not kept there
+                await self._say(to, FinishedWord, request, code="done")
             return None
         if not _may_be_retried(reply):
             await self._say(to, FinishedWord, request, code=reply.code)
@@ -232,6 +244,13 @@ class Answerer:
             yours=slots.routers[request.router] if request.router else 0,
             **said,
         )
+
+
+def _is_settled(reply: Reply) -> bool:
+    """Whether running it once more would be of no use to anybody."""
+    if isinstance(reply, Done):
+        return True
+    return reply.category not in RETURNED | {DeadlineExceeded.category}
 
 
 def _may_be_retried(reply: Reply) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import Done
+from dspex.contracts.envelope import Reply
 from dspex.contracts.failures import Conflict
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Known(Struct, frozen=True):
     """
 
     digest: bytes
-    reply: Done
+    reply: Reply
     size: int
     until: float
 
@@ -72,7 +72,7 @@ class Recent:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, request: Request) -> Done | None:
+    def find(self, request: Request) -> Reply | None:
         """The answer to a request that was answered a moment ago.
 
         Raises:
@@ -86,7 +86,7 @@ class Recent:
             raise other_request(request)
         return known.reply
 
-    def keep(self, request: Request, reply: Done) -> None:
+    def keep(self, request: Request, reply: Reply) -> None:
         """Remember an answer."""
         size = len(encoding.encode(reply))
         if size > self._size // 4:

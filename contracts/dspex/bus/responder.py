@@ -74,6 +74,8 @@ class Responder:
             context.bus, profile.identity.subjects, profile.info, self._endpoints()
         )
         self._lag = LoopLag()
+        self._reconnects = 0
+        self._unwatch = context.bus.when_back(self._back)
         identity = profile.identity
         self._heart = Heart(
             identity.subjects, context.connect_again, self._beat, identity.worker
@@ -98,6 +100,10 @@ class Responder:
         self._heart.set_state("draining")
         await self._service.stop(grace)
         await self._heart.stop()
+        self._unwatch()
+
+    def _back(self) -> None:
+        self._reconnects += 1
 
     async def _direct(self, message: Message) -> str | None:
         operation = self._profile.operation_of(message)
@@ -115,7 +121,7 @@ class Responder:
         direct = dict(zip(("direct", "tenant_direct"), profile.direct, strict=True))
         return [
             Endpoint(name="run", subject=run, handler=answerer.dispatched),
-            Endpoint(name="stop", subject=stop, handler=answerer.drop),
+            Endpoint(name="stop", subject=stop, handler=answerer.drop, to_the_end=True),
             *(
                 Endpoint(
                     name=name, subject=one, handler=self._direct, queue=profile.queue
@@ -123,7 +129,9 @@ class Responder:
                 for name, one in direct.items()
             ),
             *(
-                Endpoint(name=name, subject=one, handler=answerer.cancel)
+                Endpoint(
+                    name=name, subject=one, handler=answerer.cancel, to_the_end=True
+                )
                 for name, one in cancels.items()
             ),
         ]
@@ -154,6 +162,7 @@ class Responder:
             python=platform.python_version(),
             host=platform.node(),
             pid=os.getpid(),
+            reconnects=self._reconnects,
             loop_lag_ms=round(self._lag.milliseconds, 1),
             rss=resident_bytes(),
             gpus=profile.gpus(),

@@ -82,12 +82,18 @@ class Superseded(Exception):
 
 
 class Attempt:
-    """One request in hand: its task, and why it was stopped if it was."""
+    """One request in hand: its task, and why it was stopped if it was.
+
+    Attributes:
+        superseded: A router gave it to another process: nobody is told its end.
+        idempotent: Whether it may run again; known once its body was read.
+    """
 
     def __init__(self, request: Request, events: Events) -> None:
         self.request = request
         self.events = events
         self.superseded = False
+        self.idempotent = True
         self.ended: asyncio.Future[Reply | None] = asyncio.Future()
         self.stopped_by: Failure | None = None
         self.queue_ms = 0.0
@@ -158,6 +164,7 @@ class Runner:
             async with limit:
                 body = _body(request, self._identity.operations)
                 attempt.events.reply_in(body.options.accept)
+                attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
                 async with self._watched(attempt, stays), self._slots.take():
                     attempt.queue_ms = _ms_since(attempt.begun)
@@ -231,6 +238,12 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
     if request.lm and isinstance(body, Predict):
         return replace(body, lm=request.lm)
     return body
+
+
+def is_idempotent(operation: str, body: Body) -> bool:
+    """Whether a request may run twice: as it says itself, or as its operation is."""
+    said = body.options.idempotent
+    return catalog.operation(operation).idempotent if said is None else said
 
 
 def stopping() -> WorkerLost:

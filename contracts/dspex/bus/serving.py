@@ -49,6 +49,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
             it sent one; a ``Failure`` it raises is sent to the caller.
         queue: Queue group; empty: every instance gets every message, and none is
             refused because many are in hand.
+        to_the_end: Served until the last request has ended, such as a cancel.
         metadata: Strings tools show.
     """
 
@@ -56,6 +57,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     subject: str
     handler: Callable[[Message], Awaitable[str | None]]
     queue: str = ""
+    to_the_end: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -121,7 +123,8 @@ class Service:
         self._counts = {endpoint.name: _Counts() for endpoint in endpoints}
         self._started = datetime.now(UTC)
         self._tasks = Tasks()
-        self._subscriptions: list[Subscription] = []
+        self._taking: list[Subscription] = []
+        self._lasting: list[Subscription] = []
 
     async def start(self) -> None:
         """Answer from now on."""
@@ -132,11 +135,16 @@ class Service:
         ):
             name, instance = self.info.name, self.info.id
             for suffix in ("", f".{name}", f".{name}.{instance}"):
-                await self._listen(
-                    f"{CONTROL}.{verb}{suffix}", "", self._control(reply)
-                )
+                subject = f"{CONTROL}.{verb}{suffix}"
+                control = self._control(reply)
+                self._lasting.append(await self._bus.subscribe(subject, control))
         for endpoint in self._endpoints:
-            await self._listen(endpoint.subject, endpoint.queue, self._serve(endpoint))
+            subscriptions = self._lasting if endpoint.to_the_end else self._taking
+            subscriptions.append(
+                await self._bus.subscribe(
+                    endpoint.subject, self._serve(endpoint), queue=endpoint.queue
+                )
+            )
         await self._bus.flush()
 
     async def stop(self, grace: float = 10.0) -> None:
@@ -145,15 +153,10 @@ class Service:
         Args:
             grace: Seconds after which what still runs is cancelled.
         """
-        subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            await subscription.drain()
+        await _drain(self._taking)
         await self._tasks.join(grace)
-
-    async def _listen(self, subject: str, queue: str, handler: Handler) -> None:
-        self._subscriptions.append(
-            await self._bus.subscribe(subject, handler, queue=queue)
-        )
+        await _drain(self._lasting)
+        await self._tasks.join(grace)
 
     def _serve(self, endpoint: Endpoint) -> Handler:
         def take(message: Message) -> None:
@@ -242,6 +245,11 @@ class Service:
             "version": self.info.version,
             "metadata": self.info.metadata,
         }
+
+
+async def _drain(subscriptions: list[Subscription]) -> None:
+    while subscriptions:
+        await subscriptions.pop().drain()
 
 
 def _stats_of(endpoint: Endpoint, counts: _Counts) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     Attributes:
         worker: Its incarnation: new at every start, never used again.
         pool: Its pool; ``native`` for native-ops, ``router`` for routers.
-        implementation: ``python`` (DSPy), ``native`` or ``router``.
+        implementation: ``python`` (DSPy), ``native``, ``state`` or ``router``.
         state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
             new) or ``leaving`` (its last word).
         seq: Counts its heartbeats from 1.
@@ -55,6 +55,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         python: Version of Python.
         host: Name of its machine.
         pid: Its process id there.
+        reconnects: How often it had lost its connection: what it said meanwhile may
+            be lost.
         rss: Resident memory, bytes; 0 where it cannot be read.
         loop_lag_ms: How long its event loop has not come round, milliseconds.
         gpus: The GPUs it sees.
@@ -81,6 +83,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     python: str = ""
     host: str = ""
     pid: int = 0
+    reconnects: Count = 0
     rss: int = 0
     loop_lag_ms: float = 0.0
     gpus: list[Gpu] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from dspex.contracts.envelope import Done, Failed
+from dspex.contracts.heartbeats import Count
 
 
 class Word(Struct, frozen=True, kw_only=True, tag_field="word"):
@@ -18,9 +19,9 @@ class Word(Struct, frozen=True, kw_only=True, tag_field="word"):
     """
 
     request: str
-    queued: int = 0
-    in_hand: int = 0
-    yours: int = 0
+    queued: Count = 0
+    in_hand: Count = 0
+    yours: Count = 0
 
 
 class AcceptedWord(Word, frozen=True, kw_only=True, tag="accepted"):

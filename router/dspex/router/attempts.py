@@ -85,6 +85,6 @@ def after_failure(failure: Failed, tries: Tries, limits: Limits) -> Again | None
     if not failure.retryable or failure.code in ELSEWHERE:
         return None
     too_late = (failure.retry_after_ms or 0) >= tries.remaining * 1000
-    if tries.failed > limits.failed or too_late:
+    if max(tries.failed, tries.lost) > limits.failed or too_late:
         return None
     return Again(waits=True)

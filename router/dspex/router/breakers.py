@@ -17,7 +17,7 @@ from dspex.contracts.admin import OpenBreaker
 from dspex.router.estimates import CallWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from random import Random
 
 Scope = Literal["worker", "lm"]
@@ -255,23 +255,6 @@ class Breakers:
         if breaker is None or breaker.opens_until is None:
             return 0.0
         return max(0.0, breaker.opens_until - now)
-
-    def trusted(self, candidates: Iterable[Key], now: float) -> list[Key]:
-        """Those of ``candidates`` that admit calls.
-
-        Never fewer than half of them, and never none: those that will be tried again
-        first fill up. Where most are bad, the fault is likely elsewhere, and the rest
-        would not bear the load of all.
-        """
-        trusted: list[Key] = []
-        others: list[Key] = []
-        for key in candidates:
-            (trusted if self.admits(key, now) else others).append(key)
-        missing = (len(others) - len(trusted) + 1) // 2
-        if missing > 0:
-            others.sort(key=lambda key: self.pause(key, now))
-            trusted += others[:missing]
-        return trusted
 
     def begin(self, key: Key, now: float) -> Call:
         """Begin a call, admitted or not; every one has to ``end``."""

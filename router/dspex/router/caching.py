@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+OVERHEAD = 200
+"""Bytes a kept answer takes beside its own: its key and its place."""
+
 
 class Answer(Struct, frozen=True, kw_only=True):
     """What is kept of an answer.
@@ -39,11 +43,20 @@ class Answer(Struct, frozen=True, kw_only=True):
         outputs: A value per output field.
         metadata: Who gave it.
         deltas: What a stream of it told.
+        at: When it was given, unix seconds.
     """
 
     outputs: dict[str, Any]
     metadata: Metadata
     deltas: list[Text]
+    at: float
+
+
+class _Kept(Struct, frozen=True):
+    """An answer as it is kept: in MessagePack, for so many seconds."""
+
+    data: bytes
+    seconds: float
 
 
 class Shared(Protocol):
@@ -66,6 +79,7 @@ class Cache:
         ttl: Seconds an answer is kept.
         clock: Steady, in seconds.
         shared: Where routers share answers; ``None``: nowhere.
+        wall: Unix time, in seconds.
     """
 
     def __init__(
@@ -74,14 +88,17 @@ class Cache:
         ttl: float,
         clock: Callable[[], float],
         shared: Shared | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._shared = shared
+        self._wall = wall
         self._unshared = logs.Seldom(_log)
-        self._kept: TLRUCache[str, tuple[bytes, Answer]] = TLRUCache(
+        self._ttl = ttl
+        self._kept: TLRUCache[str, _Kept] = TLRUCache(
             maxsize=size,
-            ttu=lambda key, value, now: now + ttl,
+            ttu=lambda key, kept, now: now + kept.seconds,
             timer=clock,
-            getsizeof=lambda value: len(value[0]),
+            getsizeof=lambda kept: len(kept.data) + OVERHEAD,
         )
 
     def __len__(self) -> int:
@@ -96,22 +113,24 @@ class Cache:
         """The answer kept under a key, if there is one."""
         found = self._kept.get(key)
         if found is not None:
-            return found[1]
+            # Decoded anew for each: as bytes they take what they are counted for.
+            answer: Answer = encoding.decode(found.data, Answer, encoding.MSGPACK)
+            return answer
         return await self._find_shared(key) if self._shared else None
 
     async def keep(self, key: str, answer: Answer) -> None:
         """Keep an answer, unless it is larger than all that may be kept."""
         data = encoding.encode(answer, encoding.MSGPACK)
-        self._keep_here(key, data, answer)
+        self._keep_here(key, _Kept(data, self._ttl))
         if self._shared is not None:
             try:
                 await self._shared.put(key, data)
             except Failure as failure:
                 self._unshared.warning("an answer is not shared: %s", failure.message)
 
-    def _keep_here(self, key: str, data: bytes, answer: Answer) -> None:
-        if len(data) <= self._kept.maxsize:
-            self._kept[key] = (data, answer)
+    def _keep_here(self, key: str, kept: _Kept) -> None:
+        if len(kept.data) + OVERHEAD <= self._kept.maxsize:
+            self._kept[key] = kept
 
     async def _find_shared(self, key: str) -> Answer | None:
         assert self._shared is not None
@@ -123,7 +142,11 @@ class Cache:
         except Failure as failure:
             self._unshared.warning("shared answers: %s", failure.message)
             return None
-        self._keep_here(key, data, answer)
+        # It ends when it would have ended where it came from.
+        age = max(0.0, self._wall() - answer.at)
+        if age >= self._ttl:
+            return None
+        self._keep_here(key, _Kept(data, self._ttl - age))
         return answer
 
 

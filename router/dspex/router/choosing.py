@@ -16,6 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from dspex.contracts import headers
 from dspex.contracts.envelope import Candidate, Decision
 from dspex.contracts.failures import BadRequest, NoWorker, nearest
+from dspex.router.targets import sound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -197,12 +198,7 @@ def _preferred(eligible: list[Target], wanted: Wanted) -> list[Target]:
     if wanted.pools:
         first = min(wanted.pools.index(one.beat.pool) for one in eligible)
         eligible = [one for one in eligible if one.beat.pool == wanted.pools[first]]
-    # A breaker or a silence says that another is better, never that none will do; and
-    # where most are barred, the fault is elsewhere, and the rest would not bear it all.
-    eligible = [one for one in eligible if not one.suspect] or eligible
-    trusted = [one for one in eligible if not one.barred]
-    if 2 * len(trusted) >= len(eligible):
-        eligible = trusted
+    eligible = sound(eligible)
     return [one for one in eligible if one.has_room] or eligible
 
 

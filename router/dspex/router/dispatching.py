@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 import random
 import time
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from dspex.contracts.envelope import Accepted, Decision, Failed
 from dspex.contracts.failures import (
+    BadRequest,
     DeadlineExceeded,
     LmUnavailable,
     NoWorker,
@@ -27,52 +28,13 @@ from dspex.router.retries import backoff
 from dspex.router.sending import BUSY, Fallen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Iterator
 
-    from dspex.contracts.configuration import Fallback
     from dspex.router.attempts import Again
-    from dspex.router.caching import Cache
     from dspex.router.choosing import Wanted
-    from dspex.router.estimates import ServiceTimes
-    from dspex.router.health import Health
-    from dspex.router.places import Places
-    from dspex.router.quotas import Quotas
-    from dspex.router.recording import Record
-    from dspex.router.sending import Sender
-    from dspex.router.settings import Settings
-    from dspex.router.targets import Target, Targets
+    from dspex.router.parts import Parts
+    from dspex.router.targets import Target
     from dspex.router.tickets import Ticket
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a dispatcher works with.
-
-    Attributes:
-        targets: Everybody there is.
-        places: Who may go where now.
-        sender: Sends and follows.
-        health: Breakers and the retry budget.
-        times: How long requests take.
-        record: What is told of what was done.
-        quotas: What tenants may use.
-        cache: Answers that are kept.
-        fallbacks: What stands in for what, by operation.
-        settings: How long it waits for what.
-        clock: Steady, in seconds.
-    """
-
-    targets: Targets
-    places: Places
-    sender: Sender
-    health: Health
-    times: ServiceTimes
-    record: Record
-    quotas: Quotas
-    cache: Cache
-    fallbacks: Mapping[str, Fallback]
-    settings: Settings
-    clock: Callable[[], float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,8 +88,10 @@ class Dispatcher:
         while True:
             try:
                 choice, wanted, end = await self._try(ticket, wanted, last, keep=keep)
-            except NoWorker:
-                if await self._hopes(ticket, wanted, last):
+            except (NoWorker, BadRequest) as nobody:
+                if isinstance(nobody, NoWorker) and await self._hopes(
+                    ticket, wanted, last
+                ):
                     wanted = replace(wanted, tried=frozenset())
                     continue
                 if last is None:
@@ -159,21 +123,27 @@ class Dispatcher:
         self, ticket: Ticket, wanted: Wanted, last: Failed | None, *, keep: bool
     ) -> tuple[Choice, Wanted, FinishedWord | Failed | None]:
         """One attempt, in its turn if it is another one, where there is a place."""
-        async with (
-            self._parts.health.turn(ticket, is_retry=last is not None),
-            self._chosen(ticket, wanted) as choice,
-        ):
-            wanted, end = await self._attempt(ticket, choice, keep=keep)
-            return choice, wanted, end
+        async with self._parts.health.turn(ticket, is_retry=last is not None):
+            choice, pool = await self._placed(ticket, wanted)
+            try:
+                while True:
+                    with _held(choice.target, wanted.gpu_mib):
+                        wanted, end = await self._attempt(ticket, choice, keep=keep)
+                    # Who fell through leaves its place to nobody but another there.
+                    anew = self._anew(ticket, wanted, pool) if end is None else None
+                    if anew is None:
+                        return choice, wanted, end
+                    choice = anew
+            finally:
+                if pool:
+                    self._parts.places.give_back(ticket, pool)
 
     async def _attempt(
         self, ticket: Ticket, choice: Choice, *, keep: bool
     ) -> tuple[Wanted, FinishedWord | Failed | None]:
         """One dispatch; without an end if nothing had started."""
         parts = self._parts
-        ticket.attempt = choice.decision.attempt
-        ticket.accepted = False
-        ticket.stood_in = bool(choice.decision.lm)
+        before = ticket.begin(choice.decision)
         await ticket.events.emit(Accepted, decision=choice.decision)
         parts.record.decided(ticket.request, choice.decision)
         begun = parts.clock()
@@ -187,6 +157,7 @@ class Dispatcher:
         except Fallen as fallen:
             code = ""  # it says nothing about how well they do
             ticket.was_busy |= fallen.why == BUSY
+            ticket.asked = before  # nothing began there
             tried = choice.wanted.tried | {choice.decision.worker}
             why = f"after_{fallen.why}"
             return replace(choice.wanted, tried=tried, why_again=why), None
@@ -198,30 +169,14 @@ class Dispatcher:
             parts.health.end(calls, code, now - begun, now)
         if code == "done":
             parts.times.record(choice.kind, now - begun, now)
-            ticket.answered_by = choice.decision.worker
+        ticket.accepted = isinstance(end, FinishedWord)
         return choice.wanted, end
-
-    @asynccontextmanager
-    async def _chosen(self, ticket: Ticket, wanted: Wanted) -> AsyncIterator[Choice]:
-        """Choose, wait for a place where there is none, and hold both."""
-        choice, pool = await self._placed(ticket, wanted)
-        target, needs = choice.target, wanted.gpu_mib
-        target.own += 1
-        target.own_gpu_mib += needs
-        try:
-            yield choice
-        finally:
-            target.own -= 1
-            target.own_gpu_mib -= needs
-            if pool:
-                self._parts.places.give_back(ticket, pool)
 
     async def _placed(self, ticket: Ticket, wanted: Wanted) -> tuple[Choice, str]:
         """A choice, and the pool in which it has a place; empty: it needs none."""
         places = self._parts.places
         while True:
-            if ticket.stopped_by is not None:
-                raise ticket.stopped_by
+            ticket.check()
             choice = self._choose(ticket, wanted)
             wanted = choice.wanted
             if wanted.route.kind == "worker":
@@ -235,18 +190,24 @@ class Dispatcher:
                 continue
             if not waited:
                 return choice, pool
-            if (anew := self._anew(ticket, wanted, pool)) is not None:
+            try:
+                anew = self._anew(ticket, wanted, pool)
+            except BaseException:
+                places.give_back(ticket, pool)
+                raise
+            if anew is not None:
                 return anew, pool
+            places.give_back(ticket, pool)
 
     def _anew(self, ticket: Ticket, wanted: Wanted, pool: str) -> Choice | None:
-        """Choose again in a pool after a wait; nobody, if they left in the meantime."""
+        """Choose again in a pool; nobody, if there is no one there any more."""
+        ticket.check()
+        if not pool:
+            return None
         try:
             choice = self._choose(ticket, replace(wanted, pools=(pool,)))
-        except BaseException as error:
-            self._parts.places.give_back(ticket, pool)
-            if isinstance(error, NoWorker):
-                return None
-            raise
+        except (NoWorker, Overloaded):
+            return None
         kept = replace(choice.wanted, pools=wanted.pools)
         return dataclasses.replace(choice, wanted=kept)
 
@@ -365,14 +326,30 @@ class Dispatcher:
             wanted = replace(wanted, lm=again.lm)
         if again.waits:
             pause = backoff(ticket.failed, end.retry_after_ms, self.random)
-            with ticket.waiting():
+            async with ticket.waiting():
                 await asyncio.sleep(min(pause, max(0.0, ticket.remaining)))
         return wanted
 
     def _stand_ins(self, operation: str, lm: str) -> tuple[str, ...]:
-        fallbacks = self._parts.fallbacks
+        """Language models that stand in for one, if anybody is set up for them."""
+        fallbacks, targets = self._parts.fallbacks, self._parts.targets.all()
         found = fallbacks.get(operation) or fallbacks.get("*")
-        return tuple(found.lms.get(lm, ())) if found and lm else ()
+        named = found.lms.get(lm, ()) if found and lm else ()
+        return tuple(
+            one for one in named if any(one in other.beat.lms for other in targets)
+        )
+
+
+@contextmanager
+def _held(target: Target, gpu_mib: int) -> Iterator[None]:
+    """Have a request more at a process, and the GPU memory it declares."""
+    target.own += 1
+    target.own_gpu_mib += gpu_mib
+    try:
+        yield
+    finally:
+        target.own -= 1
+        target.own_gpu_mib -= gpu_mib
 
 
 def _lm_key(choice: Choice) -> str:

@@ -1,8 +1,8 @@
 """What a router does for one request, from its bytes to its one end.
 
 A request comes to its end in one of these ways, looked for in this order: it is
-wrong, or over its tenant's quota; it is in hand already or was answered a moment ago
-(the same id: who answered it answers it again); its answer is kept (the same
+wrong; it is in hand already or was answered a moment ago (the same id: who answered it
+answers it again); it is over its tenant's quota; its answer is kept (the same
 question); somebody answers it.
 """
 
@@ -17,9 +17,18 @@ import msgspec
 from msgspec.structs import replace
 
 from dspex.bus.recent import digest_of, other_request
+from dspex.bus.running import is_idempotent
 from dspex.contracts import catalog, encoding
-from dspex.contracts.envelope import Delta, Done, Failed, Requested
-from dspex.contracts.failures import DeadlineExceeded, NoWorker, Quota, Unsupported
+from dspex.contracts.envelope import Delta, Done, Failed, Requested, failed
+from dspex.contracts.failures import (
+    DeadlineExceeded,
+    Failure,
+    NoWorker,
+    Overloaded,
+    Quota,
+    Unsupported,
+    WorkerLost,
+)
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.words import FinishedWord
 from dspex.native.checking.requiring import extra_fields, require, require_demos
@@ -28,14 +37,18 @@ from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
 from dspex.router.known import Known
+from dspex.router.tickets import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dspex.bus.core import Bus
     from dspex.contracts.catalog import Operation
-    from dspex.router.dispatching import Parts
+    from dspex.router.parts import Parts
     from dspex.router.tickets import Ticket
+
+SHARED_WITHIN = 0.25
+"""Seconds that routers' shared answers may take to be found, or they are not."""
 
 _EVENT_FIELDS = 1024
 """Bytes the fields of an event take beside the body it copies."""
@@ -64,8 +77,12 @@ class RequestHandler:
 
     def elsewhere(self, tenant: str, request: str, worker: str) -> None:
         """Take in that another router gave a request to a process."""
-        if (tenant, request) not in self._in_hand:
-            self._known.note((tenant, request), worker, self._parts.clock())
+        tickets = self.tickets(tenant, request)
+        if any(ticket.attempt for ticket in tickets):
+            return  # both dispatched it in the same instant
+        self._known.note((tenant, request), worker, self._parts.clock())
+        for ticket in tickets:
+            ticket.runs_elsewhere()
 
     def tickets(self, tenant: str, request: str) -> list[Ticket]:
         """What is in hand under an id."""
@@ -83,11 +100,20 @@ class RequestHandler:
         held.append(ticket)
         try:
             yield
+        except Failure as failure:
+            ticket.told = failed(ticket.request.id, failure)
+            raise
         finally:
             held.remove(ticket)
             if not held:
                 del self._in_hand[key]
+            self._remember(ticket)
             ticket.ended.set()
+
+    def _remember(self, ticket: Ticket) -> None:
+        """Know who has the end of a request, or may have begun what runs once."""
+        if ticket.asked and (ticket.accepted or not ticket.idempotent):
+            self._known.keep(ticket.request, ticket.asked, self._parts.clock())
 
     async def handle(self, ticket: Ticket) -> str | None:
         """Bring a request to its end; returns the code of its failure, if any.
@@ -96,14 +122,23 @@ class RequestHandler:
             Failure: What the client is to be told.
         """
         body, digest = await self._check(ticket)
-        with self._within_quota(ticket):
-            wanted = self._wanted(ticket, body)
-            if (again := await self._same_request(ticket, wanted)) is not None:
-                return await self._conclude(ticket, again)
-            if self._may_be_kept(ticket):
-                return await self._once(ticket, wanted, body, digest)
-            end = await self._dispatcher.dispatch(ticket, wanted)
-            return await self._conclude(ticket, end)
+        wanted = self._wanted(ticket, body)
+        while True:
+            try:
+                end = await self._same_request(ticket, wanted)
+                if end is None:
+                    with self._within_quota(ticket):
+                        end = await self._answer(ticket, wanted, body, digest)
+                return await self._conclude(ticket, end)
+            except Elsewhere:
+                continue
+
+    async def _answer(
+        self, ticket: Ticket, wanted: Wanted, body: Body, digest: str
+    ) -> FinishedWord | Failed:
+        if self._may_be_kept(ticket):
+            return await self._once(ticket, wanted, body, digest)
+        return await self._dispatcher.dispatch(ticket, wanted)
 
     async def _check(self, ticket: Ticket) -> tuple[Body, str]:
         """Check the request, so that no worker sees what cannot be answered.
@@ -121,9 +156,7 @@ class RequestHandler:
         events.reply_in(options.accept)
         ticket.priority = options.priority
         ticket.outlives_its_reader = options.on_disconnect == "continue"
-        ticket.idempotent = operation.idempotent
-        if options.idempotent is not None:
-            ticket.idempotent = options.idempotent
+        ticket.idempotent = is_idempotent(request.operation, body)
         await self._tell_requested(ticket, body)
         if not isinstance(body, Predict):
             return body, ""
@@ -184,24 +217,39 @@ class RequestHandler:
 
     async def _same_request(
         self, ticket: Ticket, wanted: Wanted
-    ) -> FinishedWord | None:
-        """Let who answered this very request answer it again."""
-        request, parts = ticket.request, self._parts
+    ) -> FinishedWord | Failed | None:
+        """The end of this very request, if it is in hand or known."""
+        request = ticket.request
         in_hand = self._in_hand[request.tenant, request.id]
         while (first := in_hand[0]) is not ticket:
             if digest_of(first.request) != digest_of(request):
                 raise other_request(request)
             await _until_ended(first, ticket)
-        worker = self._known.find(request, parts.clock())
-        if not worker or worker not in parts.targets:
-            return None
-        parts.record.counters["repeated"] += 1
-        there = replace(wanted, route=Route("worker", worker), pools=(), dspy="")
-        try:
-            end = await self._dispatcher.dispatch(ticket, there)
-        except NoWorker:  # it left in the meantime
-            return None
-        return end if isinstance(end, FinishedWord) else None
+            if _is_end_of_both(first, ticket):
+                return first.told
+        return await self._from_who_knows(ticket, wanted)
+
+    async def _from_who_knows(
+        self, ticket: Ticket, wanted: Wanted
+    ) -> FinishedWord | Failed | None:
+        """Let the process that had this very request answer it again."""
+        request, parts = ticket.request, self._parts
+        while worker := self._known.find(request, parts.clock()):
+            parts.record.counters["repeated"] += 1
+            there = replace(wanted, route=Route("worker", worker), pools=(), dspy="")
+            try:
+                if worker not in parts.targets:
+                    raise _left(worker)
+                end = await self._dispatcher.dispatch(ticket, there)
+            except (WorkerLost, NoWorker, Overloaded):
+                if worker != self._known.find(request, parts.clock()):
+                    continue  # another router had to choose anew
+                if ticket.idempotent:
+                    return None
+                raise
+            idempotent_failure = isinstance(end, Failed) and ticket.idempotent
+            return None if idempotent_failure else end
+        return None
 
     def _may_be_kept(self, ticket: Ticket) -> bool:
         settings = self._parts.settings
@@ -211,18 +259,19 @@ class RequestHandler:
 
     async def _once(
         self, ticket: Ticket, wanted: Wanted, body: Body, digest: str
-    ) -> str | None:
+    ) -> FinishedWord | Failed:
         """Answer from what is kept; ask where nothing is, once for all who wait."""
-        parts, request = self._parts, ticket.request
-        refresh = request.cache == "refresh"
+        parts = self._parts
         key = self._key(ticket, wanted, body, digest)
-        while not refresh:
-            if (answer := await parts.cache.find(key)) is not None:
+        if ticket.request.cache != "refresh":
+            answer = await self._find(key, ticket)
+            if answer is None and (first := self._asked.get(key)) is not None:
+                # Once: if that one failed, each asks for itself, side by side.
+                await _until_ended(first, ticket)
+                answer = await self._find(key, ticket)
+            if answer is not None:
                 parts.record.counters["cache.hits"] += 1
                 return await self._answer_from(answer, ticket)
-            if (first := self._asked.get(key)) is None:
-                break
-            await _until_ended(first, ticket)
         parts.record.counters["cache.misses"] += 1
         self._asked[key] = ticket
         try:
@@ -232,7 +281,16 @@ class RequestHandler:
         finally:
             if self._asked.get(key) is ticket:
                 del self._asked[key]
-        return await self._conclude(ticket, end)
+        return end
+
+    async def _find(self, key: str, ticket: Ticket) -> Answer | None:
+        """What is kept, as far as that is known within a moment."""
+        try:
+            async with asyncio.timeout(min(SHARED_WITHIN, ticket.remaining)):
+                async with ticket.waiting():
+                    return await self._parts.cache.find(key)
+        except TimeoutError:
+            return None
 
     def _key(self, ticket: Ticket, wanted: Wanted, body: Body, digest: str) -> str:
         parts = self._parts
@@ -250,12 +308,15 @@ class RequestHandler:
         if reply is None or target is None:
             return
         answer = Answer(
-            outputs=reply.outputs, metadata=reply.metadata, deltas=end.deltas
+            outputs=reply.outputs,
+            metadata=reply.metadata,
+            deltas=end.deltas,
+            at=time.time(),
         )
         key = key_of(ticket.request, body, digest, target.beat)
         await self._parts.cache.keep(key, answer)
 
-    async def _answer_from(self, answer: Answer, ticket: Ticket) -> str | None:
+    async def _answer_from(self, answer: Answer, ticket: Ticket) -> FinishedWord:
         events = ticket.events
         if events.streams:
             for delta in answer.deltas:
@@ -275,18 +336,14 @@ class RequestHandler:
         await events.finish(
             Done(request=request, outputs=answer.outputs, metadata=metadata)
         )
-        return None
+        return FinishedWord(request=request, code="done")
 
     async def _conclude(self, ticket: Ticket, end: FinishedWord | Failed) -> str | None:
-        """Tell a failure that nobody has told; remember who answered."""
+        """Tell a failure that nobody has told; returns its code."""
         if isinstance(end, Failed):
+            ticket.told = end
             await ticket.events.finish(end)
-            return end.code
-        if end.code != "done":
-            return end.code
-        now = self._parts.clock()
-        self._known.keep(ticket.request, ticket.answered_by, now)
-        return None
+        return None if end.code == "done" else end.code
 
 
 def _unread_table(operation: Operation) -> Body:
@@ -306,6 +363,21 @@ def _unread_table(operation: Operation) -> Body:
     )
 
 
+def _left(worker: str) -> WorkerLost:
+    return WorkerLost(
+        f"Worker {worker!r}, which had this very request, is gone.",
+        hint="It may have run. Look what became of it before you send it anew.",
+    )
+
+
+def _is_end_of_both(first: Ticket, ticket: Ticket) -> bool:
+    """Whether a failure this router told of a request is that of its copy too."""
+    told = first.told
+    if told is None or not first.attempt or first.cancelled:
+        return False
+    return told.category != DeadlineExceeded.category or not ticket.idempotent
+
+
 async def _until_ended(first: Ticket, ticket: Ticket) -> None:
     """Wait for the end of another request.
 
@@ -314,7 +386,7 @@ async def _until_ended(first: Ticket, ticket: Ticket) -> None:
     """
     try:
         async with asyncio.timeout(max(0.0, ticket.remaining)):
-            with ticket.waiting():
+            async with ticket.waiting():
                 await first.ended.wait()
     except TimeoutError:
         raise DeadlineExceeded(

@@ -149,7 +149,7 @@ class Health:
         self._turns.append(turn)
         try:
             async with asyncio.timeout(max(0.0, ticket.remaining)):
-                with ticket.waiting():
+                async with ticket.waiting():
                     await turn
         except BaseException as error:
             if turn in self._turns:

@@ -61,7 +61,8 @@ class Known:
             worker: Whom the other router chose.
             now: Steady time, in seconds.
         """
-        self._put(key, b"", worker, now)
+        digest, known, _ = self._kept.get(key, (b"", "", 0.0))
+        self._put(key, digest if known == worker else b"", worker, now)
 
     def _put(
         self, key: tuple[str, str], digest: bytes, worker: str, now: float

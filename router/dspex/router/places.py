@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from dspex.bus.tasks import Tasks
-from dspex.contracts.failures import NoWorker, Overloaded
+from dspex.contracts.failures import DeadlineExceeded, NoWorker, Overloaded
 from dspex.router.admission import Admitted, Entry, Gate, Refused, expected_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from dspex.router.settings import Settings
     from dspex.router.targets import Target, Targets
@@ -50,7 +48,6 @@ class Places:
         self._weights = weights
         self._clock = clock
         self._gates: dict[str, Gate] = {}
-        self._tasks = Tasks()
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._pools: dict[int, str] = {}
         self._news = asyncio.Event()
@@ -79,6 +76,7 @@ class Places:
         Raises:
             QueueFull: No more may wait.
             Overloaded: It waited as long as it may.
+            DeadlineExceeded: It waited until its deadline, or would wait longer.
             NoWorker: The last worker left while it waited.
             Failure: It was stopped while it waited.
         """
@@ -96,6 +94,8 @@ class Places:
             return False
         if isinstance(outcome, Refused):
             raise self._full(pool, gate, typical)
+        if outcome.displaced is None:
+            self._check_time(ticket, pool, gate, typical)
         future = self._futures[entry.key] = asyncio.get_running_loop().create_future()
         self._pools[entry.key] = pool
         if outcome.displaced is not None:
@@ -111,6 +111,27 @@ class Places:
             del self._futures[entry.key], self._pools[entry.key]
             ticket.waited_ms += (time.perf_counter() - begun) * 1000
         return True
+
+    def _check_time(
+        self, ticket: Ticket, pool: str, gate: Gate, typical: float | None
+    ) -> None:
+        """Refuse at once what will not have its turn by its deadline.
+
+        Raises:
+            DeadlineExceeded: It would wait in vain.
+        """
+        ahead, limit = gate.position(id(ticket)), self._targets.places(pool)
+        if typical is None or ahead is None:
+            return
+        wait = expected_wait(ahead, limit, typical)
+        if wait < ticket.remaining or not limit:
+            return
+        gate.leave(id(ticket), self._clock())
+        raise DeadlineExceeded(
+            f"{ahead} requests wait before it in pool {pool!r}, about {wait:.1f} s, "
+            f"and {ticket.remaining:.1f} s are left.",
+            hint="Send a later Dspex-Deadline, or start more workers.",
+        )
 
     def give_back(self, ticket: Ticket, pool: str) -> None:
         """Leave a place to the next one."""
@@ -146,7 +167,7 @@ class Places:
         """
         try:
             async with asyncio.timeout(timeout):
-                with ticket.waiting():
+                async with ticket.waiting():
                     await self._news.wait()
         except TimeoutError:
             return
@@ -180,27 +201,19 @@ class Places:
         self, ticket: Ticket, future: asyncio.Future[None], patience: float
     ) -> None:
         try:
-            async with asyncio.timeout(patience), self._watched(ticket):
-                with ticket.waiting():
-                    await future
+            async with asyncio.timeout(patience), ticket.waiting():
+                await future
         except TimeoutError:
+            if ticket.remaining <= 0:
+                raise DeadlineExceeded(
+                    f"No place became free by the deadline, for {patience:.1f} s.",
+                    hint="Send a later Dspex-Deadline, or start more workers.",
+                ) from None
             raise Overloaded(
                 f"No place became free within {patience:.1f} s.",
                 hint="Send it again after a pause, or start more workers.",
                 retry_after_ms=1000,
             ) from None
-
-    @asynccontextmanager
-    async def _watched(self, ticket: Ticket) -> AsyncIterator[None]:
-        """Keep its stream alive while it waits, and notice when nobody reads it."""
-        if ticket.request.stream != "inbox" or ticket.outlives_its_reader:
-            yield
-            return
-        watch = self._tasks.start(ticket.events.watch(ticket.gone), "watch")
-        try:
-            yield
-        finally:
-            watch.cancel()
 
     def _full(self, pool: str, gate: Gate, typical: float | None) -> QueueFull:
         limit = self._targets.places(pool)

@@ -104,10 +104,10 @@ class Sender:
             Failure: What the client is to be told.
         """
         async with await self._bus.replies() as replies:
-            with _losing(target, replies):
-                replies.target = self._subjects.worker_run(decision.worker)
-                sent = self._headers(ticket, decision, keep=keep)
-                dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
+            replies.target = self._subjects.worker_run(decision.worker)
+            sent = self._headers(ticket, decision, keep=keep)
+            dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
+            with _watching(target, replies, dispatch):
                 await dispatch.send()
                 return await self._follow(ticket, target, dispatch)
 
@@ -140,7 +140,7 @@ class Sender:
                 end = await self._take(ticket, target, message)
             if end is not None:
                 return end
-        return self._too_late(ticket, worker)
+        return await self._too_late(ticket, worker)
 
     def _unheard(
         self, ticket: Ticket, target: Target, dispatch: _Dispatch, silence: Exception
@@ -194,11 +194,13 @@ class Sender:
             await self._bus.publish(subjects.cancel(ticket.request.id))
         return None
 
-    def _too_late(self, ticket: Ticket, worker: str) -> FinishedWord:
+    async def _too_late(self, ticket: Ticket, worker: str) -> FinishedWord:
         """Answer in place of a process that has not, unless it may have."""
         if ticket.accepted and ticket.was_deaf:
             code = DeadlineExceeded.code
             return FinishedWord(request=ticket.request.id, code=code)
+        # Should it be about to answer after all, the client would hear of two ends.
+        await self.drop(ticket, worker, ticket.attempt)
         raise DeadlineExceeded(
             f"Worker {worker!r} had not answered by the deadline.",
             hint="Send a later Dspex-Deadline, or look at that worker's log.",
@@ -264,17 +266,22 @@ class _Dispatch:
 
 
 @contextmanager
-def _losing(target: Target, replies: Replies) -> Iterator[None]:
-    """Be told when the process is lost, as a reply that fails."""
+def _watching(target: Target, replies: Replies, dispatch: _Dispatch) -> Iterator[None]:
+    """Be told when the process is lost, as a reply that fails, and when it is back."""
 
     def lose() -> None:
         replies.fail(_lost(target.beat.worker))
 
+    def send_again() -> None:
+        dispatch.is_due(0.0)  # it knows the request again, and runs it once
+
     target.on_lost.add(lose)
+    target.on_back.add(send_again)
     try:
         yield
     finally:
         target.on_lost.discard(lose)
+        target.on_back.discard(send_again)
 
 
 def _lost(worker: str) -> WorkerLost:

@@ -30,10 +30,10 @@ from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
 from dspex.router.caching import Cache
-from dspex.router.dispatching import Parts
 from dspex.router.estimates import ServiceTimes
 from dspex.router.handling import RequestHandler
 from dspex.router.health import Health
+from dspex.router.parts import Parts
 from dspex.router.places import Places
 from dspex.router.quotas import Quotas, quotas_of
 from dspex.router.recording import Record, pool_loads
@@ -95,13 +95,19 @@ class Router:
         self.targets = Targets(settings.silence, self.id)
         self._parts = self._assemble(configuration, settings, shared)
         self._handler = RequestHandler(bus, self._parts)
+        self.targets.gone = self._parts.health.forget
         self._unread = logs.Seldom(_log)
+        self._unheard = logs.Seldom(_log)
         self._stop_watching: Callable[[], None] | None = None
         self._back_at = -math.inf
         self._pinged: set[str] = set()
         self._listening: list[Subscription] = []
         self._service = Service(
-            bus, self._subjects, _info(self._subjects, self.id), self._endpoints()
+            bus,
+            self._subjects,
+            _info(self._subjects, self.id),
+            self._endpoints(),
+            BACKLOG + settings.queue,
         )
 
     async def start(self) -> None:
@@ -182,6 +188,7 @@ class Router:
     async def _see_to(self, ticket: Ticket) -> str | None:
         """Bring a request to its one end; returns the code of its failure, if any."""
         code: str | None = None
+        self._parts.record.counters["requests"] += 1
         try:
             with self._handler.hold(ticket):
                 code = await self._handler.handle(ticket)
@@ -281,7 +288,10 @@ class Router:
             await asyncio.sleep(pause)
             self._parts.health.refresh(self._clock())
             self._parts.places.refresh()
-            await self._listen_to_others()
+            try:
+                await self._listen_to_others()
+            except Failure as failure:
+                self._unheard.warning("other routers: %s", failure.message)
             if not self._bus.is_connected or loop.time() - asleep > 2 * pause:
                 # Nobody could be heard, or what they said is still to be read.
                 self.targets.forgive(self._clock())
@@ -327,7 +337,7 @@ class Router:
             Endpoint(name=name, subject=subject, handler=self.call, queue=ROUTER_QUEUE)
             for name, subject in served.items()
         ] + [
-            Endpoint(name=name, subject=subject, handler=handler)
+            Endpoint(name=name, subject=subject, handler=handler, to_the_end=True)
             for name, (subject, handler) in heard.items()
         ]
 

@@ -39,6 +39,8 @@ class Target:
             heartbeat; it may still be finishing what it has.
         barred: Its breaker is open.
         on_lost: What to call when it is lost, by who waits for it.
+        on_back: What to call when it had lost its connection and has one again: its
+            words of that time are lost.
     """
 
     def __init__(self, beat: Heartbeat, now: float, router: str = "") -> None:
@@ -46,6 +48,8 @@ class Target:
         self.own_gpu_mib = 0
         self.barred = False
         self.on_lost: set[Callable[[], None]] = set()
+        self.on_back: set[Callable[[], None]] = set()
+        self.beat = beat
         self._router = router
         self.hear(beat, now)
 
@@ -70,9 +74,7 @@ class Target:
 
         One even where others fill it: they may be done before it says so again.
         """
-        if not self.takes_work or self.suspect or self.barred:
-            return 0
-        return max(1, self.beat.concurrency - self.others)
+        return max(1, self.beat.concurrency - self.others) if self.takes_work else 0
 
     @property
     def gpu_free_mib(self) -> int:
@@ -84,15 +86,30 @@ class Target:
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a newer heartbeat in."""
         in_hand = beat.in_flight + beat.queued
+        came_back = beat.reconnects > self.beat.reconnects
         self.others = max(0, in_hand - beat.routers.get(self._router, 0))
         self.beat = beat
         self.seen = self.heard = now
         self.suspect = self.unreachable = False
+        for call in list(self.on_back) if came_back else ():
+            call()
 
     def hear_word(self, word: Words, now: float) -> None:
         """Take in what it says of itself beside a word about a request."""
         self.others = max(0, word.in_hand - word.yours)
         self.heard = now
+        self.suspect = False
+
+
+def sound(targets: list[Target]) -> list[Target]:
+    """Those to prefer: a breaker or a silence says that another is better.
+
+    It never says that none will do; and where most are barred, the fault is
+    elsewhere, and the rest would not bear it all.
+    """
+    heard = [one for one in targets if not one.suspect] or targets
+    trusted = [one for one in heard if not one.barred]
+    return trusted if 2 * len(trusted) >= len(heard) else heard
 
 
 class Targets:
@@ -101,9 +118,13 @@ class Targets:
     Args:
         silence: Seconds without a heartbeat after which one counts as lost.
         router: Incarnation of this router, by which processes know what it sent.
+
+    Attributes:
+        gone: Called with the incarnation of each process that left or was lost.
     """
 
     def __init__(self, silence: float = DEFAULTS.silence, router: str = "") -> None:
+        self.gone: Callable[[str], None] = lambda _: None
         self._silence = silence
         self._router = router
         self._known: dict[str, Target] = {}
@@ -130,7 +151,8 @@ class Targets:
 
     def places(self, pool: str) -> int:
         """Requests this router may have in a pool at a time."""
-        return sum(one.places for one in self._known.values() if one.beat.pool == pool)
+        members = [one for one in self._known.values() if one.beat.pool == pool]
+        return sum(one.places for one in sound([one for one in members if one.places]))
 
     def is_open(self, pool: str) -> bool:
         """Whether anybody in a pool takes work."""
@@ -144,6 +166,7 @@ class Targets:
         target = known.get(beat.worker)
         if beat.state == "leaving":
             known.pop(beat.worker, None)
+            self.gone(beat.worker)
         elif target is None:
             if len(known) < MOST:
                 known[beat.worker] = Target(beat, now, self._router)
@@ -167,6 +190,7 @@ class Targets:
     def lose(self, worker: str) -> None:
         """Drop a process that is gone, and tell who waits for it."""
         target = self._known.pop(worker, None)
+        self.gone(worker)
         for call in list(target.on_lost) if target else ():
             call()
 

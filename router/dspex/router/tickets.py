@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from dspex.bus import incoming
+from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Cancelled, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from dspex.bus.events import Events
     from dspex.bus.incoming import Request
+    from dspex.contracts.envelope import Decision, Failed
+
+
+class Elsewhere(Exception):
+    """Another router gave the same request to a process: it runs there already."""
 
 
 class Ticket:
@@ -41,8 +47,9 @@ class Ticket:
         margin: Seconds before the deadline at which the router answers itself:
             ``grace``, and less when there is little time.
         stopped_by: Why it shall stop.
+        told: The failure that this router told the client, if it did.
         ended: Set when the router is done with it.
-        answered_by: Who answered it, once somebody has.
+        asked: Who was asked last; it may have begun.
     """
 
     def __init__(self, request: Request, events: Events, grace: float) -> None:
@@ -65,10 +72,13 @@ class Ticket:
         self.waited_ms = 0.0
         self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
         self.stopped_by: Failure | None = None
+        self.told: Failed | None = None
         self.ended = asyncio.Event()
-        self.answered_by = ""
+        self.asked = ""
         self._task = asyncio.current_task()
         self._waits = False
+        self._elsewhere = False
+        self._watches = Tasks()
 
     @property
     def remaining(self) -> float:
@@ -80,33 +90,71 @@ class Ticket:
         """Whether it shall stop."""
         return self.stopped_by is not None
 
+    def begin(self, decision: Decision) -> str:
+        """Begin an attempt; returns who was asked before."""
+        before, self.asked = self.asked, decision.worker
+        self.attempt = decision.attempt
+        self.stood_in = bool(decision.lm)
+        self.accepted = self.was_deaf = False
+        return before
+
     def stop(self, why: Failure) -> None:
         """Stop it: at once where it waits here, else where it runs."""
         if self.stopped_by is None:
             self.stopped_by = why
-            if self._waits and self._task is not None:
-                self._task.cancel()
+            self._interrupt()
 
     def gone(self) -> None:
         """Stop it, for nobody reads its stream."""
         self.stop(Cancelled("The client stopped listening."))
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While it waits for something here, it can be stopped at once.
+    def runs_elsewhere(self) -> None:
+        """Another router gave the same request to a process."""
+        if not self.attempt and not self._elsewhere:
+            self._elsewhere = True
+            self._interrupt()
+
+    def check(self) -> None:
+        """Let it go on, if it shall.
 
         Raises:
-            Failure: It was.
+            Failure: It was stopped.
+            Elsewhere: It runs already, and shall be followed there; raised once.
         """
         if self.stopped_by is not None:
             raise self.stopped_by
+        if self._elsewhere:
+            self._elsewhere = False
+            raise Elsewhere
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """While it waits for something here, it can be stopped at once.
+
+        Its stream is kept alive meanwhile, and watched: a reader that is gone stops it.
+
+        Raises:
+            Failure: It was stopped.
+            Elsewhere: It runs already.
+        """
+        self.check()
+        watched = self.request.stream == "inbox" and not self.outlives_its_reader
+        if watched:
+            self._watches.start(self.events.watch(self.gone), "watch")
         self._waits = True
         try:
             yield
         except asyncio.CancelledError:
-            if self.stopped_by is None or self._task is None:
-                raise
-            self._task.uncancel()
-            raise self.stopped_by from None
+            if self._task is not None and (self.cancelled or self._elsewhere):
+                self._task.uncancel()
+                self.check()
+            raise
         finally:
             self._waits = False
+            if watched:
+                await self._watches.cancel()
+
+    def _interrupt(self) -> None:
+        if self._waits and self._task is not None:
+            self._waits = False  # once is enough, whatever comes next
+            self._task.cancel()

@@ -472,27 +472,6 @@ def test_where_all_are_open_newcomers_are_not_kept() -> None:
 
 
 @given(
-    bad=st.lists(st.booleans(), min_size=1, max_size=12),
-    now=st.floats(0.0, 4.9),
-)
-def test_half_are_always_trusted(bad: list[bool], now: float) -> None:
-    """All that admit are trusted, and at least half of all, those due first."""
-    breakers = Breakers(Random(0), {"worker": PLAIN})
-    keys: list[Key] = [("worker", str(number)) for number in range(len(bad))]
-    for number, key in enumerate(keys):
-        if bad[number]:
-            fail(breakers, key, -number / 100)
-
-    trusted = breakers.trusted(keys, now)
-
-    well = [key for key in keys if breakers.admits(key, now)]
-    pauses = sorted(breakers.pause(key, now) for key in keys)
-    assert len(set(trusted)) == len(trusted) == max(len(well), (len(keys) + 1) // 2)
-    assert set(well) <= set(trusted)
-    assert sorted(breakers.pause(key, now) for key in trusted) == pauses[: len(trusted)]
-
-
-@given(
     codes=st.lists(
         st.sampled_from([c for c, one in BY_CODE.items() if one.category == "caller"])
     ),

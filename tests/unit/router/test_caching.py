@@ -28,6 +28,7 @@ REQUEST = Request(
     headers=NO_HEADERS,
 )
 BODY = Predict(signature="question -> answer", inputs={"question": "?"})
+GIVEN = 1_800_000_000.0
 BEAT = beat_of("a", lm="default", versions="v1")
 
 
@@ -36,6 +37,7 @@ def answer(text: str = "42") -> Answer:
         outputs={"answer": text},
         metadata=Metadata(implementation="python", pool="light", worker="a"),
         deltas=[Text(field="answer", text=text)],
+        at=GIVEN,
     )
 
 
@@ -138,7 +140,7 @@ async def test_memory_is_bounded() -> None:
 async def test_routers_share() -> None:
     """What one router kept, another finds, and then has it itself."""
     store = Store()
-    one, other = (Cache(10_000, 60, Clock(), store) for _ in range(2))
+    one, other = (Cache(10_000, 60, Clock(), store, lambda: GIVEN) for _ in range(2))
     await one.keep("k", answer())
 
     assert await other.find("k") == answer()
@@ -149,7 +151,7 @@ async def test_routers_share() -> None:
 async def test_the_second_level_may_be_away() -> None:
     """Without the second level the first one goes on, and damage is no answer."""
     store = Store()
-    cache = Cache(10_000, 60, Clock(), store)
+    cache = Cache(10_000, 60, Clock(), store, lambda: GIVEN)
     store.broken = True
     await cache.keep("k", answer())
 
@@ -158,3 +160,17 @@ async def test_the_second_level_may_be_away() -> None:
     store.broken = False
     store.values["bad"] = b"\xc1"
     assert await cache.find("bad") is None
+
+
+async def test_a_shared_answer_keeps_its_time() -> None:
+    """What another router kept ends when it would have ended there."""
+    store, clock = Store(), Clock()
+    await Cache(10_000, 60, clock, store).keep("k", answer())
+    later = Cache(10_000, 60, clock, store, lambda: GIVEN + 50)
+
+    assert await later.find("k") == answer()
+    store.values.clear()
+    clock.now = 9
+    assert await later.find("k") == answer()
+    clock.now = 11
+    assert await later.find("k") is None
