@@ -265,10 +265,11 @@ class RequestHandler:
         key = self._key(ticket, wanted, body, digest)
         if ticket.request.cache != "refresh":
             answer = await self._find(key, ticket)
-            if answer is None and (first := self._asked.get(key)) is not None:
-                # Once: if that one failed, each asks for itself, side by side.
+            while answer is None and (first := self._asked.get(key)) is not None:
                 await _until_ended(first, ticket)
                 answer = await self._find(key, ticket)
+                if not first.cancelled:
+                    break  # if it failed, each asks for itself, side by side
             if answer is not None:
                 parts.record.counters["cache.hits"] += 1
                 return await self._answer_from(answer, ticket)
