@@ -2,13 +2,16 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Environments of other DSPy releases; a pool names one as its `python`.
+RELEASES := 2.6.27 3.0.4
+ENVS := $(RELEASES:%=.envs/dspy-%)
 READY := $(VENV)/.ready
 PYTHONS := python3.11 python3.12 python3.13 python3
 # What `make lock` pins beyond pyproject.toml: what builds the project, and what
 # installs it.
 TOOLS := hatchling>=1.27 editables>=0.5 pip>=25 uv>=0.9
 
-.PHONY: help setup demo test lint format schemas chaos bench lock clean
+.PHONY: help setup envs demo test lint format schemas chaos bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -17,6 +20,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
 
 setup: $(READY) ## create .venv with exactly what requirements.lock says
+
+envs: $(ENVS:%=%/.ready) ## create .envs with a worker for each older DSPy release
 
 demo: setup ## start everything, ask real questions, stop
 	@$(BIN)/dspex demo
@@ -67,11 +72,29 @@ lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest releases
 	  --no-emit-index-url --no-emit-find-links --no-annotate \
 	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
 	  --output-file requirements.lock pyproject.toml -
+	@for release in $(RELEASES); do \
+	  printf 'dspy==%s\ndspy-ai==%s\nhatchling>=1.27\neditables>=0.5\n' \
+	    $$release $$release \
+	  | $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	    --python-version 3.11 --extra worker \
+	    --no-emit-index-url --no-emit-find-links --no-annotate \
+	    --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	    --output-file deploy/envs/dspy-$$release.lock pyproject.toml -; \
+	done
 
 clean: ## remove .venv, .dspex and everything else that was made here
-	rm -rf $(VENV) .dspex build dist .coverage .coverage.* .mypy_cache \
+	rm -rf $(VENV) .envs .dspex build dist .coverage .coverage.* .mypy_cache \
 	  .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.envs/dspy-%/.ready: deploy/envs/dspy-%.lock pyproject.toml | setup
+	@echo "Creating .envs/dspy-$*"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .envs/dspy-$*
+	@$(BIN)/uv pip sync --quiet --python .envs/dspy-$*/bin/python --require-hashes \
+	  deploy/envs/dspy-$*.lock
+	@$(BIN)/uv pip install --quiet --python .envs/dspy-$*/bin/python \
+	  --no-deps --no-build-isolation --no-index -e .
+	@touch $@
 
 # Made anew when the lock or the project's metadata change. pip brings uv, whose
 # hash the lock holds as well, and uv installs the rest, ten times as fast; where uv

@@ -22,6 +22,9 @@ from dspex.bus.health import read_beat
 
 READY_WITHIN = 60.0
 
+WORKER = "dspex.services.worker"
+"""Runs with the interpreter ``DSPEX_TEST_WORKER_PYTHON``, where that is set."""
+
 
 class Program:
     """One program as a child process; its log is kept for a failing test.
@@ -36,7 +39,10 @@ class Program:
     def __init__(
         self, module: str, *arguments: str, environ: dict[str, str] | None = None
     ) -> None:
-        self.command = (sys.executable, "-m", module, *arguments)
+        python = sys.executable
+        if module == WORKER:
+            python = os.environ.get("DSPEX_TEST_WORKER_PYTHON", python)
+        self.command = (python, "-m", module, *arguments)
         self.name = module.removeprefix("dspex.")
         self._made_of = (module, *arguments)
         self._environ = environ or {}

@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 from dspy.adapters.utils import format_field_value
 
-from dspex.contracts.failures import BadRequest, nearest
+from dspex.contracts.failures import BadRequest, Unsupported, nearest
 
 
 class JSONAdapter(dspy.JSONAdapter):  # type: ignore[misc]  # DSPy ships no types
@@ -63,10 +63,10 @@ class JSONAdapter(dspy.JSONAdapter):  # type: ignore[misc]  # DSPy ships no type
         return json.dumps(json.loads(text), ensure_ascii=False)
 
 
-_ADAPTERS: dict[str, type[dspy.Adapter]] = {
+_ADAPTERS: dict[str, type[dspy.Adapter] | None] = {
     "chat": dspy.ChatAdapter,
     "json": dspy.JSONAdapter,
-    "xml": dspy.XMLAdapter,
+    "xml": getattr(dspy, "XMLAdapter", None),  # since 3.0
 }
 
 
@@ -81,14 +81,21 @@ def adapter(name: str | None, lm_is_builtin: bool = False) -> dspy.Adapter:
 
     Raises:
         BadRequest: No adapter has that name.
+        Unsupported: The installed release of DSPy lacks it.
     """
     if name is None and lm_is_builtin:
         return JSONAdapter()
-    known = _ADAPTERS.get(name or "chat")
-    if known is None:
+    if (name or "chat") not in _ADAPTERS:
         raise BadRequest(
             f"Unknown adapter {name!r}. {nearest(str(name), _ADAPTERS)}",
             hint="Leave `adapter` out to take the one that suits the model.",
+            field="adapter",
+        )
+    known = _ADAPTERS[name or "chat"]
+    if known is None:
+        raise Unsupported(
+            f"DSPy {dspy.__version__}, which this worker runs, has no {name} adapter.",
+            hint="Use another adapter, or a pool with a newer DSPy.",
             field="adapter",
         )
     return known()

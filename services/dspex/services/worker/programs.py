@@ -25,6 +25,7 @@ from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import run_streaming
+from dspex.services.worker.threads import EventsFromThread, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ class Programs:
     Args:
         lms: The worker's language models.
         default_lm: Name of the one used by requests that name none.
+        threads: Where requests run that must have a thread of their own.
     """
 
     _MODULES: ClassVar[dict[str, Callable[..., dspy.Module]]] = {
@@ -54,7 +56,10 @@ class Programs:
         "chain_of_thought": dspy.ChainOfThought,
     }
 
-    def __init__(self, lms: LanguageModels, default_lm: str) -> None:
+    def __init__(
+        self, lms: LanguageModels, default_lm: str, threads: Threads | None = None
+    ) -> None:
+        self._threads = threads
         self._lms = lms
         self._default_lm = default_lm
         self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
@@ -66,7 +71,10 @@ class Programs:
             Failure: What DSPy or the provider raised, as the contract names it.
         """
         try:
-            return await self._run(operation, body, events)  # type: ignore[arg-type]
+            if self._threads is None:
+                return await self._run(operation, body, events)  # type: ignore[arg-type]
+            there: Any = EventsFromThread(events)
+            return await self._threads.run(lambda: self._run(operation, body, there))  # type: ignore[arg-type]
         except Failure:
             raise
         except Exception as error:

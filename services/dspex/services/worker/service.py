@@ -31,6 +31,7 @@ from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import chunks
+from dspex.services.worker.threads import Threads, contexts_are_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,8 @@ async def main(context: Context) -> None:
     pool = _pool(context.configuration, name)
     lms = _language_models(context.configuration, context.environ, pool)
     found = _profile(context.configuration, name, pool)
-    programs = Programs(lms, pool.lm)
+    threads = None if contexts_are_apart() else Threads(pool.concurrency)
+    programs = Programs(lms, pool.lm, threads)
     slots = Slots(pool.concurrency, pool.queue)
     responder = Responder(context, found, slots, _runner(programs))
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
@@ -79,6 +81,8 @@ async def main(context: Context) -> None:
     await context.stop.wait()
     await responder.stop(GRACE)
     await lms.aclose()
+    if threads is not None:
+        threads.close()
 
 
 async def warm_up() -> None:

@@ -102,7 +102,7 @@ def written_by(adapter: dspy.Adapter) -> Format:
     """The format an adapter asks the model for."""
     if isinstance(adapter, dspy.JSONAdapter):
         return "json"
-    return "xml" if isinstance(adapter, dspy.XMLAdapter) else "chat"
+    return "xml" if type(adapter).__name__ == "XMLAdapter" else "chat"
 
 
 def _text(chunk: Any) -> str:

@@ -1,0 +1,118 @@
+"""A thread and an event loop of its own for each request, for DSPy before 3.0.
+
+``dspy.context`` of those releases belongs to the thread: two requests on one event
+loop would see each other's language model, and the one that ends last leaves its own
+behind. In a thread of its own a request is alone with its context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dspy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from dspex.bus.events import Events
+
+_T = TypeVar("_T")
+
+
+def contexts_are_apart() -> bool:
+    """Whether requests on one event loop have contexts of their own in this DSPy."""
+    with dspy.context(branch_idx=-1):
+        inside: int = contextvars.Context().run(lambda: dspy.settings.branch_idx)
+    return inside != -1
+
+
+class Threads:
+    """Runs coroutines, each in a thread that no other one uses meanwhile.
+
+    Args:
+        concurrency: How many run at a time; more wait for a thread.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._executor = ThreadPoolExecutor(concurrency, "request")
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Run what ``work`` makes and return what it returns.
+
+        Whoever cancels this call cancels that coroutine too, and waits for its end.
+
+        Raises:
+            BaseException: What the coroutine raised.
+        """
+        started = _Started()
+        # The context of the caller, or log lines and spans would lose their request.
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        ran = loop.run_in_executor(self._executor, context.run, started.run, work)
+        try:
+            return await asyncio.shield(ran)
+        except asyncio.CancelledError:
+            started.cancel()
+            await asyncio.wait([ran])
+            if not ran.cancelled():
+                ran.exception()  # it was cancelled, and this is how it took it
+            raise
+
+    def close(self) -> None:
+        """Let the threads end; what runs in them ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Started:
+    """One coroutine on the event loop of its thread."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        with asyncio.Runner() as runner:
+            return runner.run(self._seen_to(work))
+
+    async def _seen_to(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await work()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._task is not None:
+            loop = self._task.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._task.cancel)
+
+
+class EventsFromThread:
+    """What a program tells, from a thread of its own: told on the worker's loop.
+
+    Args:
+        events: Of the request.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client asked for deltas."""
+        return self._events.streams
+
+    async def emit(self, kind: type[Any], **said: Any) -> None:
+        """Tell one event.
+
+        Raises:
+            BadRequest: It cannot be sent; nobody was told.
+        """
+        telling = self._events.emit(kind, **said)
+        told = asyncio.run_coroutine_threadsafe(telling, self._loop)
+        await asyncio.wrap_future(told)

@@ -1,0 +1,132 @@
+"""Requests in threads of their own, as DSPy before 3.0 needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import Any
+
+import pytest
+
+from dspex.services.worker.threads import EventsFromThread, Threads, contexts_are_apart
+
+NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="")
+
+
+@pytest.fixture(name="threads")
+def _threads() -> Any:
+    threads = Threads(4)
+    yield threads
+    threads.close()
+
+
+class Told:
+    """Events that note on which thread they were told."""
+
+    streams = True
+
+    def __init__(self) -> None:
+        self.on: list[int] = []
+
+    async def emit(self, kind: type[Any], **said: Any) -> None:
+        self.on.append(threading.get_ident())
+        if said.get("fails"):
+            raise ValueError(kind.__name__)
+
+
+def test_this_release() -> None:
+    """The installed DSPy keeps contexts apart by itself."""
+    assert contexts_are_apart()
+
+
+async def test_each_is_alone_in_its_thread(threads: Threads) -> None:
+    """Requests side by side have threads and loops of their own."""
+    together = threading.Barrier(4)
+
+    async def work() -> tuple[int, int]:
+        together.wait(10)
+        return threading.get_ident(), id(asyncio.get_running_loop())
+
+    ran = await asyncio.gather(*(threads.run(work) for _ in range(4)))
+
+    assert len(set(ran)) == len({thread for thread, _ in ran}) == 4
+    assert threading.get_ident() not in {thread for thread, _ in ran}
+
+
+async def test_it_sees_the_context_of_its_request(threads: Threads) -> None:
+    """What was set for a request holds in its thread."""
+    NAME.set("r-1")
+
+    async def work() -> str:
+        return NAME.get()
+
+    assert await threads.run(work) == "r-1"
+
+
+async def test_what_it_raises_comes_out(threads: Threads) -> None:
+    """A failure in the thread is the caller's."""
+
+    async def work() -> None:
+        raise LookupError("there")
+
+    with pytest.raises(LookupError, match="there"):
+        await threads.run(work)
+
+
+async def test_cancelled(threads: Threads) -> None:
+    """Whoever cancels waits until the coroutine has ended, and the thread is free."""
+    begun, ended = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    async def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    ran = asyncio.ensure_future(threads.run(work))
+    await begun.wait()
+    ran.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await ran
+    assert ended.is_set()
+
+
+async def test_cancelled_before_it_began(threads: Threads) -> None:
+    """What waits for a thread when it is cancelled never begins."""
+    release, ran = threading.Event(), []
+
+    async def blocks() -> None:
+        release.wait(10)
+
+    async def work() -> None:
+        ran.append(1)
+
+    blocked = [asyncio.ensure_future(threads.run(blocks)) for _ in range(4)]
+    waiting = asyncio.ensure_future(threads.run(work))
+    await asyncio.to_thread(lambda: None)
+    waiting.cancel()
+    release.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.gather(*blocked)
+    assert ran == []
+
+
+async def test_events_are_told_on_the_loop_of_the_worker(threads: Threads) -> None:
+    """A program tells from its thread what the bus sends from its own."""
+    told = Told()
+    events = EventsFromThread(told)  # type: ignore[arg-type]  # it only tells
+
+    async def work() -> bool:
+        await events.emit(int)
+        with pytest.raises(ValueError, match="str"):
+            await events.emit(str, fails=True)
+        return events.streams
+
+    assert await threads.run(work)
+    assert told.on == [threading.get_ident()] * 2
