@@ -45,7 +45,7 @@ lint: setup ## the static checks: ruff, mypy, pyright, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: pytest
-pytest: setup # the tests alone; ARGS=tests/unit runs some, which lowers the coverage
+pytest: setup envs # the tests alone; ARGS=tests/unit runs some, which lowers the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine --quiet

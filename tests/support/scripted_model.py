@@ -230,6 +230,7 @@ class _Connection(asyncio.Protocol):
             return
         line, *fields = head.decode("latin-1").split("\r\n")
         headers = dict(wire.header(field) for field in fields)
+        headers["key-digest"] = wire.key_digest(fields)
         length = int(headers.get("content-length", 0))
         if len(rest) < length:
             return

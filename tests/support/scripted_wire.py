@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -51,6 +52,16 @@ def header(field: str) -> tuple[str, str]:
     name, _, value = field.partition(":")
     name, value = name.strip().lower(), value.strip()
     return name, value.split(" ")[0] if name == "authorization" else value
+
+
+def key_digest(fields: list[str]) -> str:
+    """What tells two keys apart and says neither."""
+    keys = [one for one in fields if one.lower().startswith("authorization:")]
+    return digest_of_key(keys[0].split(" ")[-1]) if keys else ""
+
+
+def digest_of_key(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def head(status: int, *headers: tuple[str, str], kind: str = "json") -> bytes:

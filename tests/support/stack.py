@@ -22,9 +22,6 @@ from dspex.bus.health import read_beat
 
 READY_WITHIN = 60.0
 
-WORKER = "dspex.services.worker"
-"""Runs with the interpreter ``DSPEX_TEST_WORKER_PYTHON``, where that is set."""
-
 
 class Program:
     """One program as a child process; its log is kept for a failing test.
@@ -32,16 +29,19 @@ class Program:
     Args:
         module: What to run.
         *arguments: Its command line.
+        python: Its interpreter, such as that of another environment.
         environ: Configuration of this one, on top of the stack's; another address of
             the NATS server, for example.
     """
 
     def __init__(
-        self, module: str, *arguments: str, environ: dict[str, str] | None = None
+        self,
+        module: str,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
-        python = sys.executable
-        if module == WORKER:
-            python = os.environ.get("DSPEX_TEST_WORKER_PYTHON", python)
+        self.python = python
         self.command = (python, "-m", module, *arguments)
         self.name = module.removeprefix("dspex.")
         self._made_of = (module, *arguments)
@@ -62,7 +62,7 @@ class Program:
 
     def another(self) -> Program:
         """One like it, not started yet."""
-        return Program(*self._made_of, environ=self._environ)
+        return Program(*self._made_of, environ=self._environ, python=self.python)
 
     @property
     def log(self) -> str:

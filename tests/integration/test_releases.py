@@ -1,0 +1,208 @@
+"""Workers on every supported release of DSPy: same wire, each with its own prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from tests.support.asking import Asker, question
+from tests.support.releases import INSTALLED, RELEASES, python_of
+from tests.support.scripted_wire import digest_of_key
+from tests.support.stack import Program, Stack, worker_environ
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.scripted_model import ScriptedModel
+    from tests.support.scripted_wire import Received
+
+    from dspex.bus.connection import NatsBus
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
+
+MANY = 50
+MIXED: dict[str, Any] = {
+    "signature": "text, limits: dict[str, int] -> label: Literal['a', 'b'], "
+    "score: float, names: list[str]",
+    "inputs": {"text": "Ein Wort,\nnoch eins.", "limits": {"least": 2}},
+    "instructions": "Judge the text.",
+    "demos": [
+        {
+            "text": "So.",
+            "limits": {},
+            "label": "a",
+            "score": 0.5,
+            "names": ["Ada"],
+        }
+    ],
+}
+
+
+def environ(scripted: ScriptedModel) -> dict[str, str]:
+    """Fifty language models, each with a name, a temperature and a key of its own."""
+    found = worker_environ(scripted.url) | {"DSPEX_POOLS_LIGHT_CONCURRENCY": str(MANY)}
+    for number in range(MANY):
+        section = f"DSPEX_LMS_M{number}"
+        found |= {
+            f"{section}_MODEL": f"openai/model-{number}",
+            f"{section}_API_BASE": scripted.url,
+            f"{section}_API_KEY": key(number),
+            f"{section}_TEMPERATURE": f"{number / 100}",
+        }
+    return found
+
+
+def key(number: int) -> str:
+    return f"key-of-model-{number}"
+
+
+@pytest.fixture(scope="module", name="releases")
+async def _releases(
+    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """One router, and a worker of every release."""
+    folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
+    async with Stack(nats_url, folder, prefix, environ(scripted)) as stack:
+        await stack.start(Program("dspex.native"), Program("dspex.router"))
+        for release in RELEASES:
+            worker = ("dspex.services.worker", "--pool", "light")
+            await stack.start(Program(*worker, python=python_of(release)))
+        await stack.ready(workers=len(RELEASES))
+        yield stack
+
+
+@pytest.fixture(name="ask")
+async def _ask(releases: Stack, bus: NatsBus) -> Asker:
+    return Asker(bus, releases.subjects)
+
+
+def on(release: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A request for the workers of one release."""
+    return body | {"options": {"dspy": f"=={release}"}}
+
+
+def content(request: Received) -> list[tuple[str, str]]:
+    return [(one["role"], _text(one["content"])) for one in request.messages]
+
+
+def _text(said: Any) -> str:
+    if isinstance(said, list):
+        return "".join(part.get("text", "") for part in said)
+    return str(said)
+
+
+async def test_heartbeats_say_their_release(releases: Stack) -> None:
+    """Every worker says which release it runs, and the router chooses by it."""
+    assert {beat.dspy for beat in releases.beats()} == set(RELEASES)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("operation", ["predict", "chain_of_thought"])
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+async def test_answers(
+    ask: Asker, model: ScriptedModel, release: str, operation: str, adapter: str
+) -> None:
+    """Types, demos and both adapters work on every release."""
+    body = on(release, MIXED | {"adapter": adapter})
+
+    answer = await ask.ask(operation, body)
+
+    assert answer.code == "done", answer.body
+    assert answer.body["metadata"]["dspy"] == release
+    outputs = answer.body["outputs"]
+    assert outputs["label"] in ("a", "b")
+    assert isinstance(outputs["score"], float)
+    assert isinstance(outputs["names"], list)
+    assert answer.body["metadata"]["usage"]["calls"] == 1
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_prompts_are_those_of_the_release(
+    ask: Asker, model: ScriptedModel, release: str
+) -> None:
+    """``prompt.render`` in the dialect of a release writes what its worker sends."""
+    await ask.ask("predict", on(release, MIXED | {"adapter": "chat"}))
+    [sent] = model.requests
+
+    rendered = await ask.ask(
+        "prompt.render", MIXED | {"adapter": "chat", "dialect": release}
+    )
+
+    messages = rendered.body["outputs"]["messages"]
+    assert content(sent) == [(one["role"], _text(one["content"])) for one in messages]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+async def test_streams(
+    ask: Asker, model: ScriptedModel, release: str, adapter: str
+) -> None:
+    """Deltas join to the outputs on every release."""
+    body = on(release, question() | {"adapter": adapter})
+
+    events = await ask.stream("predict", body)
+
+    assert events.last["kind"] == "done", events.last
+    assert events.text("answer") == events.last["outputs"]["answer"]
+    assert len(events.of("delta")) >= 1
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_isolation(ask: Asker, model: ScriptedModel, release: str) -> None:
+    """Fifty requests at once see nothing of each other's model, key or temperature."""
+    model.reply_with(
+        lambda request: (
+            "[[ ## answer ## ]]\n"
+            f"{request.body['model']} {request.body['temperature']} "
+            f"{request.headers['key-digest']}\n\n[[ ## completed ## ]]"
+        )
+    )
+    model.latency = 0.3
+
+    async def one(number: int) -> str:
+        body = on(release, question() | {"lm": f"m{number}", "adapter": "chat"})
+        answer = await ask.ask("predict", body, timeout=60)
+        assert answer.code == "done", answer.body
+        assert answer.body["metadata"]["lm"] == f"openai/model-{number}"
+        return str(answer.body["outputs"]["answer"])
+
+    said = await asyncio.gather(*(one(number) for number in range(MANY)))
+
+    assert said == [
+        f"model-{number} {number / 100} {digest_of_key(key(number))}"
+        for number in range(MANY)
+    ]
+    assert model.most_active > MANY // 2
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_cancel_reaches_the_model(
+    ask: Asker, model: ScriptedModel, release: str
+) -> None:
+    """A request that is stopped closes the model's HTTP request on every release."""
+    model.hang(times=1)
+    request = uuid4().hex
+    asked = asyncio.ensure_future(
+        ask.ask("predict", on(release, question()), dspex_request=request)
+    )
+    await model.received(1)
+
+    await ask.bus.publish(ask.subjects.cancel(request))
+
+    assert (await asked).code == "cancelled"
+    await model.disconnected(1)
+
+
+@pytest.mark.parametrize(
+    ("release", "code"), [("2.6.27", "unsupported"), (INSTALLED, "done")]
+)
+async def test_what_a_release_lacks(
+    ask: Asker, model: ScriptedModel, release: str, code: str
+) -> None:
+    """What a release does not have is refused with a hint, and nothing is asked."""
+    answer = await ask.ask("predict", on(release, question() | {"adapter": "xml"}))
+
+    assert answer.code == code
+    assert len(model.requests) == (code == "done")
