@@ -51,7 +51,9 @@ class Threads:
         # The context of the caller, or log lines and spans would lose their request.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        ran = loop.run_in_executor(self._executor, context.run, started.run, work)
+        ran: asyncio.Future[_T] = loop.run_in_executor(
+            self._executor, lambda: context.run(started.run, work)
+        )
         try:
             return await asyncio.shield(ran)
         except asyncio.CancelledError:
