@@ -77,7 +77,7 @@ def _metric(name: str) -> Metric:
 
 def _parameters(metric: Metric, given: dict[str, Any]) -> msgspec.Struct:
     if not given:
-        return metric.parameters()
+        return _DEFAULTS[metric.name]
     found: msgspec.Struct = read({"parameters": given}, _wrapped(metric)).parameters
     return found
 
@@ -248,3 +248,5 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """Every metric, by its name."""
+
+_DEFAULTS = {metric.name: metric.parameters() for metric in _ALL}
