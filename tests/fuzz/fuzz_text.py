@@ -23,6 +23,13 @@ FLAGS = (
     "-fsanitize=address,undefined -fno-sanitize-recover=all"
 )
 
+TESTS = ["tests/unit/native/test_texts.py", "-k", "not dspy and not pure_python"]
+OPTIONS = [
+    *("-p", "tests.support.text_build", "-p", "no:cacheprovider"),
+    # What a sanitizer says before it ends the process is to be seen.
+    *("-q", "-s", "--timeout", "3600"),
+]
+
 
 def main() -> int:
     """Build, test, and return the status of the tests."""
@@ -40,14 +47,8 @@ def main() -> int:
             "ASAN_OPTIONS": "detect_leaks=0",
             "PYTHONMALLOC": "malloc",
         }
-        tests = [
-            "tests/unit/native/test_texts.py",
-            "-k",
-            "not dspy and not pure_python",
-        ]
-        options = ["-q", "-p", "no:cacheprovider", "--timeout", "3600"]
-        command = ["-m", "pytest", "-p", "tests.support.text_build", *options, *tests]
-        return subprocess.call([sys.executable, *command], cwd=ROOT, env=environ)
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *TESTS]
+        return subprocess.call(command, cwd=ROOT, env=environ)
 
 
 def _library(name: str) -> str:
