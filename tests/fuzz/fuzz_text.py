@@ -1,6 +1,6 @@
 """Compare texts with the C code built to notice every byte misused; needs gcc.
 
-    python tests/fuzz/fuzz_text.py 20000
+    python -m tests.fuzz.fuzz_text 20000
 
 builds ``_text.c`` with AddressSanitizer and UndefinedBehaviorSanitizer and runs the
 tests of both builds with it, that many examples each (default: 5000). Not part of
