@@ -52,15 +52,17 @@ class TextBuildHook(BuildHookInterface[Any]):
             return
         self._folder = Path(tempfile.mkdtemp(prefix="dspex-build-"))
         built, inside = self._folder / MODULE, source.with_name(MODULE)
-        if version == "editable":
-            inside.unlink(missing_ok=True)
         try:
             compile_module(source, built)
         except CannotCompile as problem:
             self.app.display_warning(f"The metrics stay in pure Python: {problem}")
+            if version == "editable":
+                inside.unlink(missing_ok=True)
             return
         if version == "editable":
-            shutil.copy(built, inside)
+            # At once: a program that has the old one in use keeps it.
+            beside = shutil.copy(built, inside.with_suffix(f".{os.getpid()}"))
+            Path(beside).replace(inside)
             return
         path = inside.relative_to(Path(self.root, "native"))
         build_data["force_include"][str(built)] = path.as_posix()
