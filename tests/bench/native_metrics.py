@@ -43,7 +43,14 @@ _BUILD = (
     if TEXTS is COMPILED
     else "in pure Python, without the compiled text functions"
 )
-_HEADINGS = ("metric", "texts", "batch", "two answers", "one by one", "non-ASCII")
+_HEADINGS = (
+    f"metric ({TEXTS.name})",
+    "texts",
+    "batch",
+    "two answers",
+    "one by one",
+    "non-ASCII",
+)
 
 
 async def native_metrics(_: Rig | None) -> Findings:
