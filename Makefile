@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Environments of other DSPy releases; a pool names one as its `python`.
 RELEASES := 2.6.27 3.0.4
 ENVS := $(RELEASES:%=.envs/dspy-%)
+# What the package compiles, and how.
+COMPILED := hatch_build.py native/dspex/native/metrics/_text.c
 READY := $(VENV)/.ready
 PYTHONS := python3.11 python3.12 python3.13 python3
 # What `make lock` pins beyond pyproject.toml: what builds the project, and what
@@ -85,6 +87,7 @@ lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest releases
 clean: ## remove .venv, .dspex and everything else that was made here
 	rm -rf $(VENV) .envs .dspex build dist .coverage .coverage.* .mypy_cache \
 	  .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f native/dspex/native/metrics/_text.abi3.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .envs/dspy-%/.ready: deploy/envs/dspy-%.lock pyproject.toml | setup
@@ -96,10 +99,10 @@ clean: ## remove .venv, .dspex and everything else that was made here
 	  --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-# Made anew when the lock or the project's metadata change. pip brings uv, whose
-# hash the lock holds as well, and uv installs the rest, ten times as fast; where uv
-# cannot (a package index that only pip is set up for), pip does it.
-$(READY): requirements.lock pyproject.toml
+# Made anew when the lock, the project's metadata or what is compiled change. pip
+# brings uv, whose hash the lock holds as well, and uv installs the rest, ten times as
+# fast; where uv cannot (a package index that only pip is set up for), pip does it.
+$(READY): requirements.lock pyproject.toml $(COMPILED)
 	@set -eu; \
 	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 	  found=; \

@@ -12,6 +12,7 @@ from tests.bench.results import Bar, Findings, Result, number
 
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
 from dspex.native.metrics.catalog import score_batch, score_metric
+from dspex.native.metrics.texts import COMPILED, TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,19 @@ class Case(Struct, frozen=True):
     answers: list[list[str]]
 
 
-_HEADINGS = ("metric", "texts", "batch", "two answers", "one by one", "non-ASCII")
+_BUILD = (
+    "with the compiled text functions"
+    if TEXTS is COMPILED
+    else "in pure Python, without the compiled text functions"
+)
+_HEADINGS = (
+    f"metric ({TEXTS.name})",
+    "texts",
+    "batch",
+    "two answers",
+    "one by one",
+    "non-ASCII",
+)
 
 
 async def native_metrics(_: Rig | None) -> Findings:
@@ -59,7 +72,7 @@ async def native_metrics(_: Rig | None) -> Findings:
             details.append((name, length, *figures))
     return Findings(
         results=results,
-        note="How many times faster than DSPy each of its metrics is.",
+        note=f"How many times faster than DSPy each of its metrics is, {_BUILD}.",
         details=details,
     )
 
@@ -74,7 +87,7 @@ def _result(name: str, length: str, ratios: Sequence[float]) -> Result:
         spread=(min(ratios), max(ratios)),
         how=f"CPU time of DSPy's function over that of `metric.batch`, in turns, "
         f"{ROUNDS} rounds; texts of {low} to {high} words, each with one answer, "
-        "which the native side has seen before.",
+        f"which the native side has seen before; {_BUILD}.",
     )
 
 

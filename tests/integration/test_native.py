@@ -14,6 +14,7 @@ import pytest
 from tests.support.stack import Program, Stack
 
 from dspex.contracts import catalog, encoding, native_examples
+from dspex.native.metrics.texts import TEXTS
 
 if TYPE_CHECKING:
     from tests.support.asking import Asker
@@ -60,6 +61,13 @@ async def test_messagepack(asker: Asker, operation: str) -> None:
     assert message.headers["Content-Type"] == encoding.MSGPACK
     outputs = msgspec.msgpack.decode(message.data)["outputs"]
     assert outputs == native_examples.OUTPUTS[operation]
+
+
+async def test_info(asker: Asker) -> None:
+    """The service info of native-ops says how it compares texts."""
+    message = await asker.bus.request("$SRV.INFO.dspex-native", b"")
+
+    assert msgspec.json.decode(message.data)["metadata"]["texts"] == TEXTS.name
 
 
 BAD: dict[str, dict[str, Any]] = {

@@ -226,7 +226,7 @@ def _install(rooms: list[str], folder: Path) -> Path:
     """Build a wheel of some rooms only and unpack it."""
     source, target = folder / "source", folder / "installed"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for room in rooms:
         copytree(ROOT / room / "dspex", source / room / "dspex")

@@ -17,6 +17,7 @@ from dspex.bus import settings
 from dspex.cli import home, lm, server
 from dspex.cli.console import console
 from dspex.contracts.configuration import Configuration, ConfigurationError
+from dspex.native.metrics.texts import PURE, TEXTS, Texts
 from dspex.services.model import weights
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def examine(path: Path | None, environ: Mapping[str, str]) -> list[Check]:
         check_dspy(sys.executable),
         *check_model(configuration, environ),
         check_gpu(),
+        check_texts(TEXTS),
     ]
 
 
@@ -233,6 +235,19 @@ def check_gpu() -> Check:
     finally:
         pynvml.nvmlShutdown()
     return Check(name=name, status="ok", found=", ".join(names) or "none")
+
+
+def check_texts(texts: Texts) -> Check:
+    """Whether metrics compare texts in compiled code."""
+    name = "text functions"
+    if texts is not PURE:
+        return Check(name=name, status="ok", found=texts.name)
+    return Check(
+        name=name,
+        status="warn",
+        found="pure Python: metrics give the same, but take longer",
+        advice="Install a C compiler (gcc, clang), then dspex once more.",
+    )
 
 
 def read_version(text: str) -> tuple[int, ...]:

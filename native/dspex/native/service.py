@@ -14,6 +14,7 @@ from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding
 from dspex.contracts.subjects import NATIVE_QUEUE
+from dspex.native.metrics.texts import TEXTS
 from dspex.native.operations import perform
 from dspex.native.tables.messages import ArrowTables
 
@@ -50,7 +51,7 @@ def profile(subjects: Subjects) -> Profile:
             name="dspex-native",
             version=VERSION,
             description="Signatures and validation without DSPy.",
-            metadata={"pool": NATIVE_QUEUE, "worker": worker},
+            metadata={"pool": NATIVE_QUEUE, "worker": worker, "texts": TEXTS.name},
             id=worker,
         ),
         identity=Identity(

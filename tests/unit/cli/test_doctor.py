@@ -11,6 +11,7 @@ from dspex.bus.settings import Published
 from dspex.cli import doctor
 from dspex.cli.__main__ import main
 from dspex.contracts import configuration
+from dspex.native.metrics import texts
 from dspex.services.model import weights
 
 
@@ -161,6 +162,16 @@ def test_machine_without_a_gpu_is_fine() -> None:
 def test_versions_are_read(text: str, version: tuple[int, ...]) -> None:
     """A version is its leading numbers."""
     assert doctor.read_version(text) == version
+
+
+def test_missing_compiled_functions_are_a_warning() -> None:
+    """Pure Python is slower, which is said; nothing fails for it."""
+    check = doctor.check_texts(texts.PURE)
+
+    assert check.status == "warn"
+    assert "C compiler" in check.advice
+    if texts.COMPILED is not None:
+        assert doctor.check_texts(texts.COMPILED).status == "ok"
 
 
 @pytest.mark.dspy

@@ -25,8 +25,7 @@ def score_metric(body: ScoreMetric) -> ScoredMetric:
         BadRequest: The metric or a parameter is unknown, or the metric does not take
             such a prediction or such answers.
     """
-    metric = _metric(body.metric)
-    parameters = _parameters(metric, body.parameters)
+    metric, parameters = _made(body.metric, body.parameters)
     if metric.explain is not None:
         score, details = metric.explain(parameters)(body.prediction, body.answers)
         return ScoredMetric(score=score, details=details)
@@ -48,8 +47,7 @@ def score_batch(body: ScoreBatch) -> ScoredBatch:
             field="answers",
             hint="Send a value or a list of alternatives for each prediction.",
         )
-    metric = _metric(body.metric)
-    parameters = _parameters(metric, body.parameters)
+    metric, parameters = _made(body.metric, body.parameters)
     score = metric.make(parameters)
     scores: list[float] = []
     try:
@@ -64,22 +62,23 @@ def score_batch(body: ScoreBatch) -> ScoredBatch:
     return ScoredBatch(scores=scores, mean=mean, details=details)
 
 
-def _metric(name: str) -> Metric:
-    found = METRICS.get(name)
-    if found is not None:
-        return found
-    raise BadRequest(
+def _unknown(name: str) -> BadRequest:
+    return BadRequest(
         f"There is no metric {name[:80]!r}. {nearest(name, METRICS)}",
         field="metric",
         hint="Use one of the allowed names.",
     )
 
 
-def _parameters(metric: Metric, given: dict[str, Any]) -> msgspec.Struct:
-    if not given:
-        return metric.parameters()
+def _made(name: str, given: dict[str, Any]) -> tuple[Metric, msgspec.Struct]:
+    """Find a metric, and make its parameters of what was given."""
+    if not given and name in _DEFAULTS:
+        return _DEFAULTS[name]
+    metric = METRICS.get(name)
+    if metric is None:
+        raise _unknown(name)
     found: msgspec.Struct = read({"parameters": given}, _wrapped(metric)).parameters
-    return found
+    return metric, found
 
 
 @cache
@@ -248,3 +247,8 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """Every metric, by its name."""
+
+# So that a request without parameters need not make them.
+_DEFAULTS: dict[str, tuple[Metric, msgspec.Struct]] = {
+    metric.name: (metric, metric.parameters()) for metric in _ALL
+}

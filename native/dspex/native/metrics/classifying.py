@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from dspex.contracts.failures import BadRequest
-from dspex.native.metrics.normalising import normalize_text
 from dspex.native.metrics.scoring import alternatives, misfit
+from dspex.native.metrics.texts import normalize_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,6 @@ from msgspec import UNSET, Meta, Struct, field
 from rapidfuzz.distance import Levenshtein
 
 from dspex.contracts.failures import BadRequest
-from dspex.native.metrics.normalising import normalize_text
 from dspex.native.metrics.scoring import (
     Budget,
     alternatives,
@@ -20,6 +19,7 @@ from dspex.native.metrics.scoring import (
     text_of,
     texts_of,
 )
+from dspex.native.metrics.texts import normalize_text
 
 if TYPE_CHECKING:
     from dspex.native.metrics.scoring import Explain, Score

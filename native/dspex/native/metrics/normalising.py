@@ -2,6 +2,7 @@
 
 That is: Unicode NFD, lower case, no ASCII punctuation, no English article, one space
 between words. Most texts are ASCII, and there one table does almost all of it.
+`_text.c` does the same for those, faster.
 """
 
 from __future__ import annotations
@@ -44,20 +45,6 @@ def split_words(text: str) -> list[str]:
     """Return the words of a normalised text; articles may still be among them."""
     plain = _plain(text)
     return _normalized(text).split() if plain is None else plain.split()
-
-
-def passage_words(text: str) -> str:
-    """Return the tokens in which DSPy looks for an answer, a space between them.
-
-    They are those of the tokeniser of DPR, dense passage retrieval: letters, digits
-    and marks together, everything else that shows alone.
-    """
-    normal = normalize_text(text)
-    if normal.isascii() and normal.isprintable():
-        return normal
-    # Without punctuation marks may stand in another order than NFD has them in.
-    spaced = unicodedata.normalize("NFD", normal).translate(_SPACED)
-    return " ".join(spaced.lower().split())
 
 
 class Remembered(dict[str, T], Generic[T]):
@@ -132,22 +119,3 @@ def _normalized(text: str) -> str:
     plain = _WORD_THE.sub(" ", plain)
     plain = _WORD_AN.sub(" ", plain)
     return _WORD_A.sub(" ", plain)
-
-
-class _Spaced(dict[int, str]):
-    """What each character becomes before a text is split into tokens."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        kind = unicodedata.category(character)[0]
-        if kind in "LNM":
-            found = character
-        else:
-            found = " " if kind in "ZC" else f" {character} "
-        if len(self) < _CHARACTERS_REMEMBERED:
-            self[code] = found
-        return found
-
-
-_CHARACTERS_REMEMBERED = 20_000
-_SPACED = _Spaced()

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from dspex.native.metrics.normalising import (
-    Remembered,
-    normalize_text,
-    passage_words,
-    split_words,
-)
+from dspex.native.metrics.counting import VERDICTS
+from dspex.native.metrics.normalising import Remembered
+from dspex.native.metrics.passages import passage_words
 from dspex.native.metrics.scoring import Budget, misfit, text_of, texts_of
+from dspex.native.metrics.texts import TEXTS, normalize_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.native.metrics.scoring import Explain, NoParameters, Score
 
-Overlap = tuple[float, float, float]
-"""F1, precision and recall."""
+_words = TEXTS.words_of
+_is_verdict = TEXTS.is_verdict
+_counted = TEXTS.counted
 
 
 class AnswerMatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +36,9 @@ class AnswerMatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 def exact_match(prediction: Any, answers: Any) -> float:
     """Score 1 if the normalised texts are equal, for any of the answers."""
     normal = normalize_text(text_of(prediction))
-    if type(answers) is str:
-        return 1.0 if _NORMAL[answers] == normal else 0.0
+    answer = answers[0] if type(answers) is list and len(answers) == 1 else answers
+    if type(answer) is str:
+        return 1.0 if _NORMAL[answer] == normal else 0.0
     # A list of what is equal to it is as fast as a loop in Python gets.
     return 1.0 if normal in [_NORMAL[answer] for answer in texts_of(answers)] else 0.0
 
@@ -47,9 +46,22 @@ def exact_match(prediction: Any, answers: Any) -> float:
 def hotpot_f1(prediction: Any, answers: Any) -> float:
     """Score F1, but 0 where one is a yes, a no or a ``noanswer`` and the other not."""
     words = _words(text_of(prediction))
-    if type(answers) is str:
-        return _hotpot(words, _GOLD[answers])
-    return max([_hotpot(words, _GOLD[answer]) for answer in texts_of(answers)])
+    verdict = _is_verdict(words)
+    answer = answers[0] if type(answers) is list and len(answers) == 1 else answers
+    if type(answer) is str:
+        return _hotpot(words, verdict, answer)
+    words = _counted(words)
+    return max([_hotpot(words, verdict, answer) for answer in texts_of(answers)])
+
+
+def _hotpot(words: Any, verdict: bool, answer: str) -> float:
+    score, precision, recall = _GOLD[answer].overlap(words)
+    # Both are 1 where the texts are equal; recall alone is where the answer is a part.
+    if precision != recall and (
+        verdict or (recall == 1.0 and _NORMAL[answer] in VERDICTS)
+    ):
+        return 0.0
+    return score
 
 
 def overlap(score: int) -> Score:
@@ -61,10 +73,11 @@ def overlap(score: int) -> Score:
 
     def scored(prediction: Any, answers: Any) -> float:
         words = _words(text_of(prediction))
-        if type(answers) is str:
-            return _overlap(words, _GOLD[answers])[score]
-        found = [_overlap(words, _GOLD[answer])[score] for answer in texts_of(answers)]
-        return max(found)
+        answer = answers[0] if type(answers) is list and len(answers) == 1 else answers
+        if type(answer) is str:
+            return _GOLD[answer].overlap(words)[score]
+        words = _counted(words)
+        return max([_GOLD[one].overlap(words)[score] for one in texts_of(answers)])
 
     return scored
 
@@ -81,8 +94,13 @@ def explained(score: int) -> Callable[[NoParameters], Explain]:
 
     def explain(prediction: Any, answers: Any) -> tuple[float, dict[str, Any]]:
         words = _words(text_of(prediction))
-        found = [_overlap(words, _GOLD[answer]) for answer in texts_of(answers)]
-        best = max(found, key=lambda one: one[score])
+        answer = answers[0] if type(answers) is list and len(answers) == 1 else answers
+        if type(answer) is str:
+            best = _GOLD[answer].overlap(words)
+        else:
+            words = _counted(words)
+            found = [_GOLD[one].overlap(words) for one in texts_of(answers)]
+            best = max(found, key=itemgetter(score))
         said = {"f1": best[0], "precision": best[1], "recall": best[2]}
         return best[score], said
 
@@ -121,79 +139,8 @@ def _passages(prediction: Any) -> list[str]:
     raise misfit("prediction", prediction, "a passage or a list of passages")
 
 
-_VERDICTS = frozenset(("yes", "no", "noanswer"))
-# From here on counting all words at once is faster than looking for a few.
-_MANY = 16
-
-
-_Words = tuple[list[str] | Counter[str], int]
-# Words with articles, counted where they are many, and how many there are without.
-
-
-def _words(prediction: str) -> _Words:
-    words = split_words(prediction)
-    if len(words) <= _MANY:
-        times = words.count
-        return words, len(words) - times("a") - times("an") - times("the")
-    counts = Counter(words)
-    return counts, len(words) - counts["a"] - counts["an"] - counts["the"]
-
-
-class _Gold:
-    """The words of an answer.
-
-    Attributes:
-        single: The words that are there once, without articles.
-        repeated: The others.
-        times: How often each of those is there.
-        count: How many words there are.
-        is_verdict: Whether it is a yes, a no or a ``noanswer``.
-    """
-
-    __slots__ = ("count", "is_verdict", "repeated", "single", "times")
-
-    def __init__(self, answer: str) -> None:
-        found = normalize_text(answer).split()
-        counts = Counter(found)
-        self.single = frozenset(word for word, times in counts.items() if times == 1)
-        self.repeated = tuple(word for word, times in counts.items() if times > 1)
-        self.times = tuple(map(counts.__getitem__, self.repeated))
-        self.count = len(found)
-        self.is_verdict = self.count == 1 and found[0] in _VERDICTS
-
-
 # How many characters of answers are kept ready: about 50 MB of them at the worst.
 _CHARACTERS = 500_000
 _NORMAL = Remembered(normalize_text, _CHARACTERS)
-_GOLD = Remembered(_Gold, _CHARACTERS)
+_GOLD = Remembered(lambda answer: TEXTS.count(normalize_text(answer)), _CHARACTERS)
 _PASSAGE = Remembered(passage_words, _CHARACTERS)
-
-_NOTHING = (0.0, 0.0, 0.0)
-
-
-def _overlap(words: _Words, gold: _Gold) -> Overlap:
-    found, count = words
-    if isinstance(found, list):
-        same = len(gold.single.intersection(found))
-        if gold.repeated:
-            same += sum(map(min, map(found.count, gold.repeated), gold.times))
-    else:
-        # In this order it takes as long as the answer is, not the prediction.
-        same = len(found.keys() & gold.single)
-        if gold.repeated:
-            times = map(found.get, gold.repeated, repeat(0))
-            same += sum(map(min, times, gold.times))
-    if not same:
-        return _NOTHING
-    precision = same / count
-    recall = same / gold.count
-    return (2 * precision * recall) / (precision + recall), precision, recall
-
-
-def _hotpot(words: _Words, gold: _Gold) -> float:
-    score = _overlap(words, gold)[0]
-    found, count = words
-    if gold.is_verdict or (count == 1 and not _VERDICTS.isdisjoint(found)):
-        # Only equal texts have an F1 of 1 where one of them is a single word.
-        return score if score == 1.0 else 0.0
-    return score
