@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 from tests.support.asking import Asker
 from tests.support.nats_server import shared_server
 from tests.support.scripted_model import ScriptedModel
@@ -17,6 +18,10 @@ from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+# No test asserts an absolute time: machines are as fast as they are.
+settings.register_profile("dspex", deadline=None)
+settings.load_profile("dspex")
 
 
 @pytest.fixture(scope="session", name="nats_url")
