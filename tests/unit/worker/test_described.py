@@ -13,10 +13,13 @@ from dspy.adapters.utils import _get_json_schema, get_annotation_name, parse_val
 from dspy.utils import DummyLM
 from jsonschema import Draft202012Validator
 
+from dspex.contracts.native_requests import ParseResponse, RenderPrompt
 from dspex.contracts.signatures import SignatureSpec
+from dspex.native.prompts.rendering import render_prompt
+from dspex.native.replies.parsing import parse_response
 from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.native.types.tree import Collection
-from dspex.services.worker.convert import to_python, to_wire
+from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.described import schema_class
 from dspex.services.worker.signatures import annotation, dspy_signature
 
@@ -50,6 +53,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "Address": Address.model_json_schema(),
     "Person": Person.model_json_schema()["$defs"]["Person"],
 }
+AL: dict[str, Any] = Person(name="Al").model_dump(mode="json")
+"""What DSPy would read as a person from a reply that only says the name."""
 WRITTEN: list[tuple[str, Any]] = [
     ("Color", Color),
     ("Address", Address),
@@ -71,6 +76,17 @@ def compiled(written: str, types: dict[str, Any] | None = None) -> Compiled:
     return compile_signature(msgspec.convert(whole, SignatureSpec))
 
 
+def spec_of(found: Compiled) -> SignatureSpec:
+    """What was compiled, as a client would send what it was answered."""
+    return msgspec.convert(msgspec.to_builtins(found.signature), SignatureSpec)
+
+
+def shown(adapter: str) -> Any:
+    if adapter == "json":
+        return dspy.JSONAdapter(use_native_function_calling=False)
+    return dspy.XMLAdapter() if adapter == "xml" else dspy.ChatAdapter()
+
+
 @pytest.mark.parametrize(("written", "theirs"), WRITTEN)
 def test_the_prompt_is_that_of_pydantic_models(written: str, theirs: Any) -> None:
     """Types that pydantic described look to a model like pydantic's own classes."""
@@ -82,19 +98,10 @@ def test_the_prompt_is_that_of_pydantic_models(written: str, theirs: Any) -> Non
         },
         "Answer.",
     )
-    ours = dspy_signature(
-        compile_signature(
-            msgspec.convert(
-                msgspec.to_builtins(compiled(written).signature), SignatureSpec
-            ),
-            "Answer.",
-        )
-    )
+    ours = dspy_signature(compile_signature(spec_of(compiled(written)), "Answer."))
 
-    for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter()):
-        assert adapter.format_system_message(ours) == adapter.format_system_message(
-            expected
-        )
+    for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()):
+        assert adapter.format(ours, [], {}) == adapter.format(expected, [], {})
 
 
 def test_the_clients_words_are_shown_as_they_are() -> None:
@@ -127,7 +134,8 @@ def test_one_name_is_one_definition() -> None:
     [
         ("Color", "green", "green"),
         ("Color", "GREEN", "green"),
-        ("Person", '{"name": "Al", "age": "3"}', {"name": "Al", "age": 3}),
+        ("Address", '{"street": "x", "town": "y"}', {"street": "x"}),
+        ("Person", '{"name": "Al", "age": "3"}', {**AL, "age": 3}),
         ("list[Color]", '["red"]', ["red"]),
         ("Person | None", "null", None),
         ("dict[Color, Address]", '{"red": {"street": "x"}}', {"red": {"street": "x"}}),
@@ -140,13 +148,72 @@ def test_replies_arrive_as_plain_json(written: str, reply: str, value: Any) -> N
     assert to_wire(parse_value(reply, made)) == value
 
 
-@pytest.mark.parametrize("reply", ['{"name": "A"}', '{"age": 3}', "[]", "blue"])
-def test_replies_are_checked_natively(reply: str) -> None:
-    """A reply that breaks the description is refused, with the native message."""
+@pytest.mark.parametrize(
+    ("reply", "wrong"),
+    [
+        ('{"name": "A"}', "name"),
+        ('{"age": 3}', "name"),
+        ('{"name": "Al", "friends": [{"name": 3}]}', "friends.0.name"),
+        ("[]", "valid dictionary"),
+        ("blue", "valid dictionary"),
+    ],
+)
+def test_replies_are_checked(reply: str, wrong: str) -> None:
+    """A reply that breaks the description is refused, with the place in it."""
     made = annotation(compiled("Person").outputs[0].type)
 
-    with pytest.raises(pydantic.ValidationError, match="allowed: "):
+    with pytest.raises(pydantic.ValidationError, match=rf"\n *{wrong}\n|{wrong}"):
         parse_value(reply, made)
+
+
+VALUES: list[tuple[str, Any]] = [
+    ("Color", "red"),
+    ("Person", {"name": "Al", "home": {"street": "<b> & c"}, "more": [1]}),
+    ("list[Address]", [{"street": "x"}, {"street": ""}]),
+    ("dict[str, list[Color]]", {"a b": ["red"], "c": []}),
+    ("Person | None", {"name": "Al", "friends": [{"name": "Bo"}]}),
+]
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json", "xml"])
+@pytest.mark.parametrize(("written", "value"), VALUES)
+def test_prompts_are_those_of_prompt_render(
+    adapter: Any, written: str, value: Any
+) -> None:
+    """What DSPy sends to a model here is what the native operation answers."""
+    found = compiled(written)
+    demo = {"q": value, "a": value}
+
+    sent = shown(adapter).format(
+        dspy_signature(found),
+        [demo_to_python(found, demo)],
+        to_python(found, {"q": value}),
+    )
+    native = render_prompt(
+        RenderPrompt(
+            signature=spec_of(found), inputs={"q": value}, demos=[demo], adapter=adapter
+        )
+    )
+
+    assert sent == msgspec.to_builtins(native.messages)
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json", "xml"])
+@pytest.mark.parametrize(("written", "value"), VALUES)
+def test_replies_are_read_as_by_response_parse(
+    adapter: Any, written: str, value: Any
+) -> None:
+    """What DSPy reads here is what the native operation reads."""
+    found = compiled(written)
+    signature = dspy_signature(found)
+    reply = shown(adapter).format_assistant_message_content(signature, {"a": value})
+
+    read = shown(adapter).parse(signature, reply)
+    native = parse_response(
+        ParseResponse(signature=spec_of(found), text=reply, adapter=adapter)
+    )
+
+    assert to_wire(read) == native.fields
 
 
 def test_inputs_are_shown_as_they_came() -> None:
@@ -170,7 +237,7 @@ async def test_a_program_answers_with_them() -> None:
     with dspy.context(lm=DummyLM([{"a": '{"y": {"name": "Bo", "color": "green"}}'}])):
         found = await predict.acall(**inputs)
 
-    assert to_wire(found.a) == {"y": {"name": "Bo", "color": "green"}}
+    assert to_wire(found.a) == {"y": {**AL, "name": "Bo", "color": "green"}}
 
 
 @pytest.mark.parametrize(

@@ -159,22 +159,6 @@ def fits(expr: TypeExpr, value: Any) -> bool:
     return acceptor(expr).accepts([value], Work(sys.maxsize))
 
 
-def read_leniently(expr: TypeExpr, value: Any) -> Any:
-    """Read a JSON value of a type in the ``lax`` mode.
-
-    Raises:
-        ValueError: It is not one of the type; the message says what is wrong.
-    """
-    run = Run(lax=True)
-    try:
-        found = _checked(run, acceptor(expr), value, None, "value")
-    except Enough:
-        found = NO
-    if run.faults:
-        raise ValueError(" ".join(fault.message for fault in run.faults))
-    return found
-
-
 _SIDES = {"inputs": "the inputs", "outputs": "the outputs"}
 _STOPPED = Fault(
     path="",

@@ -2,18 +2,18 @@
 
 DSPy asks a class for its JSON Schema, which it shows to the model, and for a value
 from what the model wrote. Here the first is the client's own words, and the second is
-what the native check makes of it.
+what native replies are read as.
 """
 
 from __future__ import annotations
 
 import enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic_core import core_schema
 
-from dspex.native.checking.checking import read_leniently
+from dspex.native.replies.validators import validator
 from dspex.native.types.tree import DEFINITIONS
 
 if TYPE_CHECKING:
@@ -49,8 +49,22 @@ def _enumeration(expr: SchemaType) -> Any:
     return enum.Enum(expr.name, members)
 
 
+class _Nested(type(TypedDict("_Empty", {}))):  # type: ignore[misc]  # what it is
+    """The class of a ``TypedDict`` that can be made and asked for like any class.
+
+    DSPy's XML adapter nests the elements of a ``TypedDict``, as it does those of a
+    pydantic model; of another ``dict`` it writes JSON. But DSPy also asks whether
+    inputs are of their class, which a ``TypedDict`` refuses to answer.
+    """
+
+    __new__: Any = type.__new__
+    __call__ = type.__call__
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
+
+
 def _object(expr: SchemaType) -> Any:
-    return type(expr.name, (dict,), {"__slots__": ()})
+    return _Nested(expr.name, (dict,), {"__slots__": ()})
 
 
 def _core(expr: SchemaType, cls: Any, name: str, *, complete: bool) -> Any:
@@ -59,9 +73,13 @@ def _core(expr: SchemaType, cls: Any, name: str, *, complete: bool) -> Any:
     if isinstance(cls, enum.EnumMeta):
         members: list[Any] = list(cls)
         return core_schema.enum_schema(cls, members, ref=_ref(name), metadata=metadata)
+    if cls is None:
+        return core_schema.any_schema(ref=_ref(name), metadata=metadata)
+
+    read = validator(expr.name, expr)
 
     def validate(value: Any) -> Any:
-        return value if type(value) is cls else cls(read_leniently(expr, value))
+        return value if type(value) is cls else cls(read(value))
 
     return core_schema.no_info_plain_validator_function(
         validate, ref=_ref(name), metadata=metadata
