@@ -46,9 +46,13 @@ Ask one question. Without --url it goes to the `dspex up` of this folder.
   dspex call signature.parse --signature "text -> sentiment: Literal['good', 'bad']"
   dspex call signature.validate --signature "n: int -> m: int" \\
       --body '{"side": "inputs"}' n=3
+  dspex call response.parse --signature "q -> a: int" text="[[ ## a ## ]] 3"
+  dspex call template.render --body '{"template": "Dear {{ name }}"}' name=Ann
+  dspex call metric.score metric=f1 prediction="a b" answers='["a c"]'
 
-A value is read as JSON if it is JSON (3, true, ["a", "b"]), except where the
-signature wants a text.
+name=value is an input, or a value of an operation that takes values; otherwise it
+is a field of the body. It is read as JSON if it is JSON (3, true, ["a", "b"]),
+except where a text is wanted.
 """
 
 _CALL_END = """\
@@ -166,7 +170,7 @@ def _add_call(found: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(sorted(catalog.OPERATIONS))}",
     )
     found.add_argument(
-        "values", nargs="*", metavar="name=value", help="a value per input field"
+        "values", nargs="*", metavar="name=value", help="inputs, values or fields"
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument("--instructions", metavar="TEXT", help="what to do")

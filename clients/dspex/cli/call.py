@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dspex.contracts.configuration import Configuration
 
 _OPTIONS = ("instructions", "lm", "adapter")
+_VALUES = ("inputs", "values")
+"""What ``name=value`` goes into, where an operation has one of them."""
 
 CONNECT_WITHIN = 3.0
 """Seconds until the connection must stand: a person waits for it."""
@@ -55,7 +57,8 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     body = values.body(arguments.body)
     if arguments.signature is not None:
         body["signature"] = arguments.signature
-    if "signature" not in body:
+    fields = _fields(arguments.operation)
+    if "signature" not in body and getattr(fields.get("signature"), "required", False):
         raise BadRequest(
             "--signature is missing.",
             hint='Say what goes in and out: --signature "question -> answer"',
@@ -63,14 +66,28 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in _OPTIONS:
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
-    texts = values.split(arguments.values)
-    wants_values = "inputs" in _fields(arguments.operation)
-    key = "inputs" if wants_values else "values"
-    if texts or (wants_values and "inputs" not in body):
-        signature = body.get("signature")
-        text = signature if isinstance(signature, str) else None
-        body[key] = {**body.get(key, {}), **values.inputs(text, texts)}
-    return body
+    return body | _given(fields, body, values.split(arguments.values))
+
+
+def _given(
+    fields: dict[str, Any], body: dict[str, Any], texts: dict[str, str]
+) -> dict[str, Any]:
+    """What ``name=value`` adds: inputs, values, or else fields of the body itself."""
+    key = next((key for key in _VALUES if key in fields), None)
+    if key is None:
+        schemas = {
+            name: msgspec.json.schema(fields[name].type)
+            for name in texts
+            if name in fields
+        }
+        return {
+            name: values.value(text, schemas.get(name)) for name, text in texts.items()
+        }
+    if not texts and key != "inputs":
+        return {}
+    signature = body.get("signature")
+    read = values.inputs(signature if isinstance(signature, str) else None, texts)
+    return {key: {**body.get(key, {}), **read}}
 
 
 def report(failure: Failure, *, as_json: bool) -> None:
@@ -84,9 +101,9 @@ def report(failure: Failure, *, as_json: bool) -> None:
         print(f"  {failure.hint}", file=sys.stderr)
 
 
-def _fields(operation: str) -> set[str]:
+def _fields(operation: str) -> dict[str, msgspec.structs.FieldInfo]:
     request = catalog.operation(operation).request
-    return {field.name for field in msgspec.structs.fields(request)}
+    return {field.encode_name: field for field in msgspec.structs.fields(request)}
 
 
 async def _ask(

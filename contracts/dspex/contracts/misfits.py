@@ -19,7 +19,9 @@ from dspex.contracts.walking import path_of
 _AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\.\.\.|[0-9]+)\]")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
 _ENUM_VALUE = re.compile(r"Invalid enum value '?(.*?)'?$", re.DOTALL)
+_COMPARE = "Compare with the JSON Schema of the operation."
 _SHOWN = 80
 _PATH_SHOWN = 200
 # Each costs a look at all that is inside.
@@ -45,14 +47,15 @@ def misfit(error: str, wanted: Any, value: Any, media: str = "") -> BadRequest:
         return _unknown(unknown.group(1), way, inner)
     path = path_of(way)[:_PATH_SHOWN]
     where = f" at {path!r}" if path else ""
-    allowed = _choices(inner)
+    absent = _MISSING_FIELD.search(told)
+    allowed = _choices(_inside(inner, absent.group(1), "") if absent else inner)
     sent = _ENUM_VALUE.search(told)
     more = nearest(sent.group(1)[:_SHOWN] if sent else "", allowed) if allowed else ""
     message = told if len(told) <= _PATH_SHOWN else told[:_PATH_SHOWN] + "..."
     return BadRequest(
         f"The value does not fit{where}: {message}. {more}".rstrip(),
         field=path or None,
-        hint="Compare with the JSON Schema of the operation.",
+        hint=_hint(inner) if absent else _COMPARE,
     )
 
 
@@ -63,6 +66,11 @@ def _unknown(name: str, way: list[Any], inner: Any) -> BadRequest:
         field=full[:_PATH_SHOWN],
         hint="Leave it out or use one of the allowed names.",
     )
+
+
+def _hint(inner: Any) -> str:
+    required = [field.encode_name for field in _fields(inner) if field.required]
+    return f"Required there: {', '.join(required)}."
 
 
 def _follow(

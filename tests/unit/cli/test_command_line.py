@@ -108,6 +108,33 @@ def test_body_of_other_operations() -> None:
     assert read == {"signature": "a -> b"}
 
 
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (
+            ["template.render", "--body", '{"template": "{{ a }}"}', "a=3"],
+            {"template": "{{ a }}", "values": {"a": 3}},
+        ),
+        (
+            ["schema.validate", 'schema={"type": "integer"}', "value=x"],
+            {"schema": {"type": "integer"}, "value": "x"},
+        ),
+        (
+            ["metric.score", "metric=f1", "prediction=a", 'answers=["a"]'],
+            {"metric": "f1", "prediction": "a", "answers": ["a"]},
+        ),
+        (
+            ["response.parse", "--signature", "q -> a: int", "text=3"],
+            {"signature": "q -> a: int", "text": "3"},
+        ),
+        (["metric.batch", "--body", '{"metric": "f1"}'], {"metric": "f1"}),
+    ],
+)
+def test_body_without_inputs(words: list[str], body: dict[str, object]) -> None:
+    """Where an operation has no inputs, name=value is a field of its body."""
+    assert call.build(parse(["call", *words])) == body
+
+
 def test_unknown_operation(capsys: pytest.CaptureFixture[str]) -> None:
     """A misspelt operation fails before anything is sent, and names the nearest."""
     status = main(["call", "predikt"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dspex.contracts import encoding, requests
 from dspex.contracts.encoding import JSON, MSGPACK
 from dspex.contracts.failures import BadRequest
+from dspex.contracts.native_requests import ValidateSignature
 
 BIG = 123456789012345678901234567890
 VALUES = st.recursive(
@@ -129,7 +130,6 @@ def test_unknown_fields_list_what_is_allowed_there() -> None:
         (body(config={"temperature": 3}), "config.temperature", "<= 2.0"),
         (body(config={"stop": ["a", 1]}), "config.stop[1]", "got `int`"),
         (body(demos={"a": 1}), "demos", "Expected `array`"),
-        (b'{"inputs": {}}', None, "missing required field `signature`"),
         (b"[]", None, "Expected `object`, got `array`"),
     ],
 )
@@ -140,6 +140,19 @@ def test_wrong_types(data: bytes, path: str | None, said: str) -> None:
     assert found.field == path
     assert said in found.message
     assert "JSON Schema" in found.hint
+
+
+def test_missing_fields() -> None:
+    """What is missing is named, with what is allowed there and what else must be."""
+    data = encoding.encode({"signature": "a -> b", "values": {}})
+
+    with pytest.raises(BadRequest) as failed:
+        encoding.decode(data, ValidateSignature)
+
+    assert "missing required field `side`. Allowed: inputs, outputs." in (
+        failed.value.message
+    )
+    assert failed.value.hint == "Required there: signature, values, side."
 
 
 @pytest.mark.parametrize("media", [encoding.JSON, encoding.MSGPACK])
