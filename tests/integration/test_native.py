@@ -202,6 +202,23 @@ async def test_values_stay_what_they_are(asker: Asker, value: Any, media: str) -
     assert (type(back), back) == (type(value), value)
 
 
+@pytest.mark.parametrize("kind", ["Any", "bytes", "list[Any]"])
+async def test_bytes_of_messagepack_are_tagged(asker: Asker, kind: str) -> None:
+    """Bytes as MessagePack has them come back as the object that stands for them."""
+    value = [b"\x00\xff"] if kind == "list[Any]" else b"\x00\xff"
+    body = {"signature": f"x: {kind} -> y", "values": {"x": value}, "side": "inputs"}
+
+    message = await asker.bus.request(
+        asker.subjects.call("signature.validate"),
+        msgspec.msgpack.encode(body),
+        headers={"Content-Type": encoding.MSGPACK},
+    )
+
+    tagged = {"$t": "bytes", "data": "AP8="}
+    found = msgspec.msgpack.decode(message.data)["outputs"]["values"]["x"]
+    assert found == ([tagged] if kind == "list[Any]" else tagged)
+
+
 async def test_a_thousand_at_once(own: Stack, ask: Asker) -> None:
     """A thousand mixed requests, 64 in flight, on one process: none is lost."""
     await own.start(Program("dspex.router"), Program("dspex.native"))

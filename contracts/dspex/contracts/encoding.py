@@ -2,12 +2,14 @@
 
 JSON values stay what they are: 3 is not 3.0, and integers keep all digits. An
 integer that MessagePack cannot hold travels there as ``{"$t": "int", "digits": …}``
-and is an integer again once read.
+and is an integer again once read. Bytes, which JSON cannot hold, are
+``{"$t": "bytes", "data": <base64>}``: those of MessagePack are, too, once read.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from typing import Any, Protocol
 
 import msgspec
@@ -56,7 +58,8 @@ def said_in(message: Any, media: str) -> str:
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
-_TAG = b"$t"
+_SIGNS = (b"$t", b"\xc4", b"\xc5", b"\xc6")
+"""What MessagePack with tagged integers or with bytes holds, as other texts may."""
 # Python refuses to convert more digits than this, against slow attacks.
 _DIGITS = re.compile(r"-?[0-9]{1,4300}")
 
@@ -96,8 +99,8 @@ def decode(data: bytes, wanted: Any, media: str = JSON) -> Any:
         if media == MSGPACK:
             plain = decoder(media, Any).decode(data)
             _refuse_unsayable(plain)
-            if _TAG in data:
-                plain = _untag_integers(plain)
+            if any(sign in data for sign in _SIGNS):
+                plain = _as_json(plain)
             return read(plain, wanted)
         return decoder(media, wanted).decode(data)
     except msgspec.ValidationError as error:
@@ -143,6 +146,11 @@ def encode(value: Any, media: str = JSON) -> bytes:
         ) from None
 
 
+def tag_bytes(value: bytes) -> dict[str, str]:
+    """Return the object that stands for bytes in every message."""
+    return {"$t": "bytes", "data": b64encode(value).decode()}
+
+
 def _arrow() -> Tables:
     if not _tables:
         raise Unsupported(
@@ -163,7 +171,7 @@ def _refuse_unsayable(plain: Any) -> None:
             f"The body holds {found[1]}{where}, which has no form in JSON.",
             field=path or None,
             hint="Send texts, finite numbers, booleans, null, arrays and objects with "
-            "texts for keys; bytes and big integers as their tagged objects.",
+            "texts for keys; big integers as their tagged objects.",
         )
 
 
@@ -177,11 +185,13 @@ def _tag_integers(value: Any) -> Any:
     return value
 
 
-def _untag_integers(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, list):
-        return [_untag_integers(item) for item in value]
+        return [_as_json(item) for item in value]
+    if isinstance(value, bytes):
+        return tag_bytes(value)
     if not isinstance(value, dict):
         return value
     if value.get("$t") == "int" and _DIGITS.fullmatch(str(value.get("digits"))):
         return int(value["digits"])
-    return {key: _untag_integers(item) for key, item in value.items()}
+    return {key: _as_json(item) for key, item in value.items()}

@@ -167,6 +167,17 @@ def test_values_stay_what_they_are(value: Any, media: str) -> None:
     assert type(found) is type(value)
 
 
+def test_bytes_in_messagepack() -> None:
+    """Bytes are what they would be in JSON, however deep, and never a bare text."""
+    data = msgspec.msgpack.encode({"Ä": [b"\x00\xff", {"b": b"", "c": b"x" * 70_000}]})
+
+    found = encoding.decode(data, dict[str, Any], MSGPACK)["Ä"]
+
+    assert found[0] == {"$t": "bytes", "data": "AP8="}
+    assert found[1]["b"] == {"$t": "bytes", "data": ""}
+    assert len(found[1]["c"]["data"]) > 70_000
+
+
 def test_big_integers_in_json() -> None:
     """JSON shows a big integer with all of its digits."""
     assert encoding.encode([BIG, 3, 3.0]) == b"[%d,3,3.0]" % BIG

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from dspy.adapters.utils import get_annotation_name
 
+from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import SignatureSpec
 from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.native.signatures.parsing import RESERVED
-from dspex.native.types.scalars import tag_bytes
 from dspex.native.types.tree import Scalar
 from dspex.services.worker import signatures
 from dspex.services.worker.signatures import dspy_signature, python_value

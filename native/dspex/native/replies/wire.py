@@ -10,8 +10,8 @@ from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
+from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import OutputInvalid
-from dspex.native.types.scalars import tag_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import BadRequest, Unsupported
 from dspex.contracts.walking import path_of, unsayable
 from dspex.native.tables.arrow import arrow
-from dspex.native.types.scalars import tag_bytes
 from dspex.native.work import TooMuch, Work
 
 if TYPE_CHECKING:

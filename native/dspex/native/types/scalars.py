@@ -11,12 +11,13 @@ import datetime
 import math
 import re
 import uuid
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dspex.contracts.encoding import tag_bytes
 from dspex.native.types.tree import KEY_PATTERNS
 
 if TYPE_CHECKING:
@@ -91,11 +92,6 @@ def tagged_bytes(value: Any) -> bytes | None:
         return None
 
 
-def tag_bytes(value: bytes) -> dict[str, str]:
-    """Return the object that stands for bytes; `tagged_bytes` reads it."""
-    return {"$t": "bytes", "data": b64encode(value).decode()}
-
-
 def are_decimals(values: list[Any]) -> bool:
     """Say whether integers and texts are all values of ``Decimal``."""
     texts = [value for value in values if isinstance(value, str)]
@@ -143,7 +139,7 @@ def _decimal(value: Any) -> Any:
 
 
 def _bytes(value: Any) -> Any:
-    if isinstance(value, bytes):  # MessagePack carries them as they are.
+    if isinstance(value, bytes):  # From Python, not from a message.
         return tag_bytes(value)
     return NO if tagged_bytes(value) is None else value
 

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
+from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import OutputInvalid
 from dspex.native.signatures.compiling import TYPE_MARKERS
 from dspex.native.types.kinds import DspyType
-from dspex.native.types.scalars import tag_bytes
 from dspex.native.types.tree import nodes
 from dspex.services.worker.own_types import CLASSES, own_wire
 from dspex.services.worker.signatures import python_value
