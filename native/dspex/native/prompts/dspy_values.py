@@ -109,6 +109,19 @@ def calls_of(name: str, value: Any) -> list[dict[str, Any]]:
         ) from None
 
 
+def code_in(text: str) -> str:
+    """Return the code between fences, as ``dspy.Code`` finds it; all if none are."""
+    fence = text.find(_FENCE)
+    if fence < 0:
+        return text
+    # A first line names the language; without one, all of it is code.
+    for start in (text.find("\n", fence + len(_FENCE)) + 1, fence + len(_FENCE)):
+        end = text.find(_FENCE, start) if start else -1
+        if end >= 0:
+            return text[start:end].strip()
+    return text
+
+
 def _result(one: dict[str, Any]) -> dict[str, Any]:
     return {
         "call_id": one.get("call_id"),
@@ -168,16 +181,7 @@ def _citation(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _code(value: Any, _: Dialect) -> str:
-    text: str = value if isinstance(value, str) else value["code"]
-    fence = text.find(_FENCE)
-    if fence < 0:
-        return text
-    # A first line names the language; without one, all of it is code.
-    for start in (text.find("\n", fence + len(_FENCE)) + 1, fence + len(_FENCE)):
-        end = text.find(_FENCE, start) if start else -1
-        if end >= 0:
-            return text[start:end].strip()
-    return text
+    return code_in(value if isinstance(value, str) else value["code"])
 
 
 def _reasoning(value: Any, _: Dialect) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from pydantic_core import SchemaValidator, core_schema
 
 from dspex.contracts.failures import Unsupported
+from dspex.native.prompts.dspy_values import code_in
 from dspex.native.replies.wire import wire
 from dspex.native.types.constraints import broken
 from dspex.native.types.definitions import scope_of
@@ -190,17 +191,6 @@ class _Builder:
                 schema, default_factory=lambda: msgspec.to_builtins(default)
             )
         return core_schema.typed_dict_field(schema, required=one.required)
-
-
-def code_in(text: str) -> str:
-    """Return the code between fences, as ``dspy.Code`` finds it; all if none are."""
-    fence = text.find("```")
-    # A first line names the language; without one, all of it is code.
-    for start in (text.find("\n", fence + 3) + 1, fence + 3) if fence >= 0 else ():
-        end = text.find("```", start) if start else -1
-        if end >= 0:
-            return text[start:end].strip()
-    return text
 
 
 def _refuse(expr: DspyType) -> NoReturn:

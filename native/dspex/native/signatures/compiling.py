@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from dspex.contracts.failures import InvalidSignature
 from dspex.native.checking.accepting import acceptor
+from dspex.native.keeping import Kept
 from dspex.native.signatures.parsing import from_spec, parse
 
 if TYPE_CHECKING:
@@ -64,14 +63,10 @@ class SignatureCache:
     """
 
     def __init__(self, entries: int = ENTRY_LIMIT, size: int = SIZE_LIMIT) -> None:
-        self._entries = entries
-        self._size = size
-        self._used = 0
-        self._found: OrderedDict[bytes, Compiled] = OrderedDict()
-        self._lock = Lock()
+        self._kept: Kept[Compiled] = Kept(entries, size)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._kept)
 
     def compile(
         self, source: str | SignatureSpec, instructions: str | None = None
@@ -86,24 +81,12 @@ class SignatureCache:
             InvalidSignature: The signature is not sound.
         """
         key = _encoded((isinstance(source, str), source, instructions))
-        with self._lock:
-            found = self._found.get(key)
-            if found is not None:
-                self._found.move_to_end(key)
-                return found
-        # Outside of the lock: two threads may do it twice, none has to wait.
-        compiled = _compile(source, instructions)
-        self._keep(key, compiled)
-        return compiled
-
-    def _keep(self, key: bytes, compiled: Compiled) -> None:
-        with self._lock:
-            if key not in self._found:
-                self._used += len(key)
-            self._found[key] = compiled
-            while len(self._found) > self._entries or self._used > self._size:
-                oldest, _ = self._found.popitem(last=False)
-                self._used -= len(oldest)
+        found = self._kept.get(key)
+        if found is None:
+            # Outside of its lock: two threads may do it twice, none has to wait.
+            found = _compile(source, instructions)
+            self._kept.keep(key, found, len(key))
+        return found
 
 
 TYPE_MARKERS = ("CUSTOM-TYPE-START-IDENTIFIER", "CUSTOM-TYPE-END-IDENTIFIER")
