@@ -1,6 +1,6 @@
 """Feed native operations whatever coverage finds interesting; needs ``atheris``.
 
-    python tests/fuzz/fuzz_native.py schema.validate 60
+    python -m tests.fuzz.fuzz_native schema.validate 60
 
 runs one operation for a minute, or all of them for a minute each if none is named.
 Anything but outputs and failures, and a body that takes longer than some seconds, is a
@@ -51,7 +51,9 @@ def main() -> int:
         fuzz(sys.argv[1], int(sys.argv[2]))
     seconds = sys.argv[1] if len(sys.argv) == 2 else "60"
     ran = [
-        subprocess.run([sys.executable, __file__, name, seconds], check=False)
+        subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.fuzz_native", name, seconds], check=False
+        )
         for name in TARGETS
     ]
     return max(one.returncode for one in ran)

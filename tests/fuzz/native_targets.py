@@ -12,10 +12,7 @@ from msgspec import Struct
 from dspex.contracts import catalog
 from dspex.contracts.encoding import decode, encode
 from dspex.contracts.failures import Failure
-from dspex.contracts.native_requests import RenderTemplate, ValidateSchema
 from dspex.native.operations import OPERATIONS
-from dspex.native.schemas.validating import validate_schema
-from dspex.native.templates.rendering import render_template
 
 
 class Target(Struct, frozen=True):
@@ -31,13 +28,8 @@ class Target(Struct, frozen=True):
 
 
 TARGETS: dict[str, Target] = {
-    "schema.validate": Target(ValidateSchema, validate_schema),
-    "template.render": Target(RenderTemplate, render_template),
-    **{
-        name: Target(catalog.OPERATIONS[name].request, function)
-        for name, function in OPERATIONS.items()
-        if name in catalog.OPERATIONS
-    },
+    name: Target(catalog.OPERATIONS[name].request, function)
+    for name, function in OPERATIONS.items()
 }
 """Every native operation, by name."""
 
