@@ -15,6 +15,8 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.failures import Unsupported
 from dspex.contracts.subjects import STATE_POOL
+from dspex.services.state import jobs
+from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -38,10 +40,9 @@ GRACE = 10.0
 """Seconds to finish what is in hand when told to stop."""
 
 
-def operations(context: Context) -> dict[str, Operation]:
+def operations(found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
-    del context
-    return {}
+    return jobs.operations(found)
 
 
 def runner(table: Mapping[str, Operation]) -> Run:
@@ -86,11 +87,16 @@ async def main(context: Context) -> None:
     configuration = context.configuration
     subjects = configuration.subjects
     found = profile(subjects, catalog.served_by("state"))
-    run = runner(operations(context))
+    kept_jobs = jobs.Jobs(context)
+    undelivered = Undelivered(context.bus, subjects, kept_jobs.store)
+    run = runner(operations(kept_jobs))
     responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
     await responder.start()
-    await provision(context.bus, subjects, configuration.nats.replicas)
+    await provision(context.bus, configuration)
+    await kept_jobs.start()
+    await undelivered.start()
     await responder.open()
     _log.info("state ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
     await responder.stop(GRACE)
+    await undelivered.stop()
