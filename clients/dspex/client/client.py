@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
+from dspex.client.jobs import JobHandle
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
@@ -185,12 +186,28 @@ class Client:
             raise self._nobody() from None
         except TimeoutError:
             raise self._silence() from None
-        reply = encoding.decode(message.data, Reply, _media(message))
-        if isinstance(reply, Done):
-            return Prediction(
-                outputs=reply.outputs, metadata=reply.metadata, request=reply.request
-            )
-        raise failure(reply)
+        return _answer(encoding.decode(message.data, Reply, _media(message)))
+
+    async def submit(
+        self, operation: str, body: Mapping[str, Any], **job: Any
+    ) -> JobHandle:
+        """Have an operation done whatever becomes of this process.
+
+        Args:
+            operation: Its name in the catalog.
+            body: As the operation's JSON Schema describes it.
+            **job: Other fields of ``job.submit``, such as ``priority=1``.
+
+        Raises:
+            Failure: It was not taken; what a request would have been told.
+        """
+        asked = {"operation": operation, "body": body} | job
+        answer = await self.call("job.submit", asked)
+        return self.job(answer.outputs["job"])
+
+    def job(self, job: str) -> JobHandle:
+        """A job by its id."""
+        return JobHandle(job, self._bus, self.call, _answer)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
         """Send a request, and once more whenever it may have been lost.
@@ -382,6 +399,14 @@ async def connect(
 def _url_here() -> str | None:
     found = settings.published(Path())
     return found.url if found and found.alive else None
+
+
+def _answer(reply: Reply) -> Prediction:
+    if isinstance(reply, Done):
+        return Prediction(
+            outputs=reply.outputs, metadata=reply.metadata, request=reply.request
+        )
+    raise failure(reply)
 
 
 def _read_event(message: Message) -> Event:
