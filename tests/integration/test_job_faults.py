@@ -65,6 +65,9 @@ async def test_killed(own: Stack, ask: Asker, model: ScriptedModel) -> None:
 
     await worker_of(own, await about(ask, "get", queued["job"])).kill()
     done = await ended(ask, queued["job"])
+    async with asyncio.timeout(10):
+        while not ends:  # it is told after it was stored
+            await about(ask, "get", queued["job"])
 
     assert (done["state"], failures(done)) == ("done", ["worker_lost", None])
     assert ends == [queued["job"]]

@@ -319,7 +319,7 @@ async def test_results_larger_than_a_message(
     asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """A result that no message has room for is told by where it lies."""
-    model.chunk = 100_000
+    model.chunk = 20_000
     model.reply_with(chat(answer="x" * 1_500_000))
     queued = await submit(asker, "predict", question())
 

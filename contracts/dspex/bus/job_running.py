@@ -19,7 +19,7 @@ from dspex.bus.jobs import JobStore
 from dspex.bus.lanes import Lanes, LaneSettings
 from dspex.bus.progress import Progress
 from dspex.bus.provisioning import PRIORITIES, Names, lane
-from dspex.bus.running import Attempt, Runner, Superseded, stopping
+from dspex.bus.running import Attempt, Runner, stopping
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, jobs
 from dspex.contracts.envelope import Done, Failed, Reply, Status, failed
@@ -43,6 +43,13 @@ SETTLING = 10.0
 
 _SHOWN = 500
 """Characters that a dead letter shows of what is no job."""
+
+
+class _Hand:
+    """A job in hand, and its latest delivery: that one is settled."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
 
 
 class JobWorker:
@@ -71,6 +78,7 @@ class JobWorker:
         every = context.configuration.jobs.ack_wait_s / 3
         self._progress = Progress(context.connect_again, every)
         self._tasks = Tasks()
+        self._hands: dict[int, _Hand] = {}
         self._running: dict[tuple[str, str], Attempt] = {}
         self._cancels: list[Subscription] = []
 
@@ -104,12 +112,19 @@ class JobWorker:
         return 0 if slots.queued > 0 else slots.concurrency - slots.in_hand
 
     def _take(self, delivery: Delivery) -> None:
+        sequence = delivery.stream_sequence
+        if hand := self._hands.get(sequence):  # a server forgot that we have it
+            hand.delivery = delivery
+            self._progress.renew(delivery)
+            return
+        hand = self._hands[sequence] = _Hand(delivery)
         held = ExitStack()
         held.enter_context(self._slots.hold())
         self._progress.add(delivery, SETTLING)
-        work = self._tasks.start(self._handle(delivery), "job")
+        work = self._tasks.start(self._handle(hand), "job")
 
         def ended(_: object) -> None:
+            del self._hands[sequence]
             self._progress.remove(delivery)
             held.close()
 
@@ -120,53 +135,48 @@ class JobWorker:
         if attempt := self._running.get((address.tenant, address.name)):
             attempt.stop(Cancelled("The job was cancelled."))
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, hand: _Hand) -> None:
+        delivery = hand.delivery
         try:
             job: Job = encoding.decode(delivery.message.data, Job)
         except BadRequest as failure:
             await self._bury_unread(delivery, failure)
             return
         try:
-            await self._begin(delivery, job)
+            await self._begin(hand, job)
         except (Failure, TimeoutError):
             # It comes again, to whoever has room then.
             _log.exception("job not settled", extra={"job": job.job})
 
-    async def _begin(self, delivery: Delivery, job: Job) -> None:
-        sequence, worker = delivery.stream_sequence, self._identity.worker
+    async def _begin(self, hand: _Hand, job: Job) -> None:
+        sequence, worker = hand.delivery.stream_sequence, self._identity.worker
 
         def decide(record: JobRecord | None) -> Step:
             return jobs.take(record, job, sequence, worker, now_ms())
 
         step = await self._store.change(job.tenant, job.job, decide)
         if step.do == "run" and step.record is not None:
-            await self._run(delivery, job, step.record)
+            await self._run(hand, job, step.record)
         elif step.do == "answer":
-            await self._answer_again(delivery, job)
+            await self._answer_again(hand.delivery, job)
         else:
-            await self._settle(delivery, job, step, None)
+            await self._settle(hand, job, step, None)
 
-    async def _run(self, delivery: Delivery, job: Job, record: JobRecord) -> None:
+    async def _run(self, hand: _Hand, job: Job, record: JobRecord) -> None:
         logs.request_id.set(job.job)
         request = self._request(job, record)
-        self._progress.add(delivery, request.remaining(now_ms()) + SETTLING)
+        self._progress.add(hand.delivery, request.remaining(now_ms()) + SETTLING)
         events = self._store.events(job.tenant, record)
-        try:
-            reply = await self._attempt(request, events)
-        except Superseded:  # the server gave this very job to us once more
-            return
+        reply = await self._attempt(request, events)
 
         def decide(found: JobRecord | None) -> Step:
             return jobs.finish(found, job, record.number, reply, now_ms())
 
         step = await self._store.change(job.tenant, job.job, decide)
-        await self._settle(delivery, job, step, events)
+        await self._settle(hand, job, step, events)
 
     async def _attempt(self, request: Request, events: Events) -> Reply:
         key = (request.tenant, request.id)
-        if before := self._running.get(key):
-            before.superseded = True
-            before.stop(stopping())
         attempt = self._running[key] = Attempt(request, events)
         try:
             with tracing.span(request.operation, request.headers) as span:
@@ -175,8 +185,7 @@ class JobWorker:
                     tracing.mark_failed(span, reply.code)
             return reply
         finally:
-            if self._running.get(key) is attempt:
-                del self._running[key]
+            del self._running[key]
 
     def _request(self, job: Job, record: JobRecord) -> Request:
         now = now_ms()
@@ -198,7 +207,7 @@ class JobWorker:
         )
 
     async def _settle(
-        self, delivery: Delivery, job: Job, step: Step, events: Events | None
+        self, hand: _Hand, job: Job, step: Step, events: Events | None
     ) -> None:
         """Tell what is stored, then let the server know."""
         record = step.record
@@ -206,13 +215,13 @@ class JobWorker:
             return
         if step.do == "wait" and record is not None and events is not None:
             await events.emit(Status, message=_again(record, step.pause))
-            await delivery.nak(step.pause)
+            await hand.delivery.nak(step.pause)
             return
         if step.do == "bury" and record is not None:
             await bury(self._store, job, record)
         if record is not None:
             await tell_end(self._store, record, events, self._bus.max_payload)
-        await delivery.ack()
+        await hand.delivery.ack()
 
     async def _answer_again(self, delivery: Delivery, job: Job) -> None:
         """It ended, and whoever ended it may have died before telling."""

@@ -111,6 +111,7 @@ class Lanes:
         """Take nothing more; what the server has on its way is given back."""
         if self._forget is not None:
             self._forget()
+            self._forget = None
         await self._tasks.cancel()
         self._take = self._give_back
         for lane in self._lanes:

@@ -30,7 +30,7 @@ RETRY = 1.0
 
 
 class Progress:
-    """Tells the server of deliveries in hand, from ``start`` to ``stop``.
+    """Tells the server of deliveries of one stream, from ``start`` to ``stop``.
 
     Args:
         connect: Opens the connection it speaks over.
@@ -40,7 +40,7 @@ class Progress:
     def __init__(self, connect: Callable[[], Awaitable[Bus]], every: float) -> None:
         self._connect = connect
         self._every = every
-        self._until: dict[str, float] = {}
+        self._told: dict[int, tuple[str, float]] = {}
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -52,11 +52,17 @@ class Progress:
 
     def add(self, delivery: Delivery, longest: float) -> None:
         """Tell of a delivery, for ``longest`` seconds at most."""
-        self._until[delivery.message.reply] = time.monotonic() + longest
+        until = time.monotonic() + longest
+        self._told[delivery.stream_sequence] = (delivery.message.reply, until)
+
+    def renew(self, delivery: Delivery) -> None:
+        """The same message was delivered once more."""
+        _, until = self._told.get(delivery.stream_sequence, ("", 0.0))
+        self._told[delivery.stream_sequence] = (delivery.message.reply, until)
 
     def remove(self, delivery: Delivery) -> None:
         """It is settled, or about to be."""
-        self._until.pop(delivery.message.reply, None)
+        self._told.pop(delivery.stream_sequence, None)
 
     async def stop(self) -> None:
         """End the thread."""
@@ -86,7 +92,7 @@ class Progress:
 
     async def _tell_all(self, bus: Bus) -> None:
         now = time.monotonic()
-        for reply, until in list(self._until.items()):
+        for reply, until in list(self._told.values()):
             if now < until:
                 await bus.publish(reply, IN_PROGRESS)
 
