@@ -29,6 +29,9 @@ from dspex.contracts.job_requests import AttemptFailure, JobAttempt, JobState, S
 LONGEST_PAUSE = 3600.0
 """Seconds between two attempts at most."""
 
+MOST_SHOWN = 100
+"""Attempts a record holds, over all generations; the first ones leave."""
+
 _LONGEST_MESSAGE = 1000
 
 _TAKEN = set(ShownJob.__struct_fields__) - {"result", "result_blob"}
@@ -84,16 +87,15 @@ def take(
         worker: Incarnation that has it.
         now: Unix milliseconds.
     """
-    if record is None:
-        record = opened(job, sequence, now)
-    elif record.state == "dead" and job.generation > record.generation:
+    record = record or opened(job, sequence, now)
+    if job.generation > record.generation and job.digest == record.digest:
+        if record.state != "dead":
+            return Step(do="leave")  # what was read is older than the message
         record = _again(record, sequence, now)
     if not _is_its_message(record, job, sequence):
         return Step(do="drop")
-    if record.state == "dead" and not record.dead:
-        return Step(do="bury", record=record)  # its letter was not written
     if record.ended:
-        return Step(do="answer")
+        return _after_the_end(record)
     record = _lost(replace(record, sequence=sequence))
     record = replace(record, number=record.number + 1)
     if record.deadline is not None and record.deadline <= now:
@@ -105,7 +107,7 @@ def take(
         record,
         state="running",
         tries=record.tries + 1,
-        attempts=[*record.attempts, attempt],
+        attempts=[*record.attempts, attempt][-MOST_SHOWN:],
         changed_at=now,
     )
     return Step(do="run", record=record)
@@ -123,7 +125,9 @@ def finish(
         reply: What it came to.
         now: Unix milliseconds.
     """
-    if record is None or record.ended:
+    if record is None or record.generation != job.generation:
+        return Step(do="leave")  # what was read is older than the attempt
+    if record.ended:
         return Step(do="drop")  # cancelled, for example
     if record.state != "running" or record.number != number:
         return Step(do="leave")
@@ -189,6 +193,12 @@ def shown(record: JobRecord) -> ShownJob:
     taken = {name: getattr(record, name) for name in _TAKEN}
     result = msgspec.to_builtins(record.result)
     return ShownJob(**taken, result=result, result_blob=record.blob)
+
+
+def _after_the_end(record: JobRecord) -> Step:
+    if record.state == "dead" and not record.dead:
+        return Step(do="bury", record=record)  # its letter was not written
+    return Step(do="answer")
 
 
 def _is_its_message(record: JobRecord, job: Job, sequence: int) -> bool:

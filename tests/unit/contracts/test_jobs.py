@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
             self.workers.append((sequence, job, step.record.number))
         elif step.do == "bury":
             self.bury(sequence)
-        else:
+        elif step.do != "leave":
             self.acked.add(sequence)
 
     def end(

@@ -53,8 +53,8 @@ MOST_WAITING = 128
 SCANNED = 2000
 """Records that one list looks at; the next one goes on from there."""
 
-PAGE = 200
-"""Records read at a time."""
+PAGE = 50
+"""Records read at a time; each may hold a result."""
 
 ROOM = 16 * 1024
 """Bytes a reply needs beside a job's result."""
@@ -126,13 +126,15 @@ class Jobs:
         """``job.list``."""
         tenant, after = _tenant(events), body.after
         found: list[ShownJob] = []
+        room = self._bus.max_payload // 2
         for _ in range(SCANNED // PAGE):
             page = await self.store.list(tenant, after, PAGE)
             for kept in page:
                 after = kept.revision
                 if _fits(kept.record, body):
                     found.append(jobs.shown(replace(kept.record, result=None)))
-                if len(found) == body.limit:
+                    room -= len(encoding.encode(found[-1]))
+                if len(found) == body.limit or room <= 0:
                     return _outcome(JobList(jobs=found, next=after))
             if len(page) < PAGE:
                 return _outcome(JobList(jobs=found))

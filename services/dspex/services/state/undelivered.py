@@ -74,11 +74,13 @@ class Undelivered:
         return removed
 
     async def _purge_behind(self, consumer: dict[str, Any]) -> int:
-        subject = consumer["config"].get("filter_subject", "")
+        config = consumer["config"]
+        # The server tells one filter by the name under which it was made.
+        subjects = config.get("filter_subjects") or [config.get("filter_subject", "")]
         floor = int(consumer["ack_floor"]["stream_seq"])
-        if not subject or not floor:
+        if len(subjects) != 1 or not subjects[0] or not floor:
             return 0
-        wanted = {"filter": subject, "seq": floor + 1}
+        wanted = {"filter": subjects[0], "seq": floor + 1}
         found = await api(self._bus, f"STREAM.PURGE.{self._jobs}", wanted)
         return int(found.get("purged", 0))
 
