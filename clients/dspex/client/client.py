@@ -19,13 +19,12 @@ from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
 from dspex.client.jobs import JobHandle
+from dspex.client.prediction import Prediction, answer_of
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
-    Done,
     Event,
     FailedEvent,
-    Metadata,
     Reply,
     failure,
 )
@@ -55,31 +54,6 @@ is the only one that did not hear of it."""
 
 BACK = 5.0
 """Seconds after an outage in which routers may still be on their way back."""
-
-
-class Prediction(Struct, frozen=True, kw_only=True):
-    """An answer: its outputs are attributes too.
-
-    Attributes:
-        outputs: A value per output field.
-        metadata: Who answered, and how long it took.
-        request: Correlation id.
-    """
-
-    outputs: dict[str, Any]
-    metadata: Metadata
-    request: str
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.outputs[name]
-        except KeyError:
-            raise AttributeError(
-                f"No output {name!r}. Outputs: {', '.join(self.outputs)}."
-            ) from None
-
-    def __getitem__(self, name: str) -> Any:
-        return self.outputs[name]
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -186,7 +160,7 @@ class Client:
             raise self._nobody() from None
         except TimeoutError:
             raise self._silence() from None
-        return _answer(encoding.decode(message.data, Reply, _media(message)))
+        return answer_of(encoding.decode(message.data, Reply, _media(message)))
 
     async def submit(
         self, operation: str, body: Mapping[str, Any], **job: Any
@@ -207,7 +181,7 @@ class Client:
 
     def job(self, job: str) -> JobHandle:
         """A job by its id."""
-        return JobHandle(job, self._bus, self.call, _answer)
+        return JobHandle(job, self._bus, self.call, answer_of)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
         """Send a request, and once more whenever it may have been lost.
@@ -399,14 +373,6 @@ async def connect(
 def _url_here() -> str | None:
     found = settings.published(Path())
     return found.url if found and found.alive else None
-
-
-def _answer(reply: Reply) -> Prediction:
-    if isinstance(reply, Done):
-        return Prediction(
-            outputs=reply.outputs, metadata=reply.metadata, request=reply.request
-        )
-    raise failure(reply)
 
 
 def _read_event(message: Message) -> Event:

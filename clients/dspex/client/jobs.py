@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from dspex.bus.core import Bus
-    from dspex.client.client import Prediction
+    from dspex.client.prediction import Prediction
 
     Ask = Callable[[str, Mapping[str, Any]], Awaitable[Prediction]]
     Answer = Callable[[Reply], Prediction]

@@ -21,8 +21,9 @@ from dspex.client import client as asynchronous
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
-    from dspex.client.client import Client, Prediction
+    from dspex.client.client import Client
     from dspex.client.jobs import JobHandle
+    from dspex.client.prediction import Prediction
     from dspex.contracts.envelope import Event
     from dspex.contracts.job_requests import ShownJob
 
