@@ -24,7 +24,7 @@ MOST_ATTEMPTS = 20
 LONGEST_KEPT = 86_400
 """Seconds a result is kept at most: as long as the store of large bodies keeps it."""
 
-LONGEST_WAIT = 3600.0
+LONGEST_WAIT = 3600
 """Seconds one ``job.wait`` may ask for."""
 
 
