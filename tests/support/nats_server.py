@@ -18,7 +18,7 @@ ping_interval: "5s"
 ping_max: 2
 write_deadline: "5s"
 feature_flags {{ js_ack_fc_v2: {js_ack_fc_v2} }}
-jetstream {{ store_dir: "{store}", sync_interval: always }}
+jetstream {{ store_dir: "{store}", sync_interval: {sync_interval} }}
 {extra}
 """
 
@@ -37,10 +37,16 @@ class NatsServer:
         folder: For its configuration, its log and its JetStream data.
         extra: Appended to its configuration.
         js_ack_fc_v2: The newer acknowledgement format.
+        sync_interval: When JetStream has its files written to the disk.
     """
 
     def __init__(
-        self, folder: Path, *, extra: str = "", js_ack_fc_v2: bool = False
+        self,
+        folder: Path,
+        *,
+        extra: str = "",
+        js_ack_fc_v2: bool = False,
+        sync_interval: str = "always",
     ) -> None:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
@@ -53,6 +59,7 @@ class NatsServer:
                 port=self.port,
                 store=folder / "store",
                 js_ack_fc_v2=str(js_ack_fc_v2).lower(),
+                sync_interval=sync_interval,
                 extra=extra,
             )
         )

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from dspex.contracts import configuration
+from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
 FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -48,6 +49,12 @@ _SECTIONS = (
         configuration.Pool,
     ),
     ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", configuration.Router),
+    (
+        "`[jobs]`",
+        "[Jobs](jobs.md); the same for all programs.",
+        "DSPEX_JOBS_<KEY>",
+        Jobs,
+    ),
     (
         "`[fallbacks.<operation>]`",
         'What stands in for what; `[fallbacks."*"]` is for operations without their '

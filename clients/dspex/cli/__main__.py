@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dspex.cli import call, decisions, demo, doctor, up
+from dspex.cli import call, decisions, demo, doctor, jobs, provision, up
 from dspex.contracts import catalog
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import Failure
@@ -90,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
     _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
     _add_call(_add(commands, "call", "ask one question", _CALL))
     _add_decisions(_add(commands, "decisions", "show what the routers did", _DECISIONS))
+    jobs.add(
+        _add(commands, "job", "submit jobs and look at them", jobs.ABOUT), _seconds
+    )
+    _add_provision(
+        _add(commands, "provision", "make streams and consumers", provision.ABOUT)
+    )
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -100,10 +106,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     command = parser()
     given, rest = command.parse_known_args(arguments)
     # argparse ends a list of arguments at the first option.
-    unknown = [one for one in rest if given.command != "call" or one[0:1] == "-"]
+    takes_values = hasattr(given, "values")
+    unknown = [one for one in rest if not takes_values or one[0:1] == "-"]
     if unknown:
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if given.command == "call":
+    if takes_values:
         given.values += rest
         for one in given.values:
             if not one.partition("=")[0] or "=" not in one:
@@ -204,6 +211,11 @@ def _add_decisions(found: argparse.ArgumentParser) -> None:
     found.add_argument("--json", action="store_true", help="print one JSON list")
 
 
+def _add_provision(found: argparse.ArgumentParser) -> None:
+    found.add_argument("--url", metavar="URL", help="NATS server, host:port")
+    found.add_argument("--json", action="store_true", help="print one JSON list")
+
+
 def _version() -> str:
     return version("dspex")
 
@@ -213,6 +225,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": demo.main,
     "call": call.main,
     "decisions": decisions.main,
+    "job": jobs.main,
+    "provision": provision.main,
     "doctor": doctor.main,
 }
 

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
+from dspex.client.jobs import JobHandle
+from dspex.client.prediction import Prediction, answer_of
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
-    Done,
     Event,
     FailedEvent,
-    Metadata,
     Reply,
     failure,
 )
@@ -54,31 +54,6 @@ is the only one that did not hear of it."""
 
 BACK = 5.0
 """Seconds after an outage in which routers may still be on their way back."""
-
-
-class Prediction(Struct, frozen=True, kw_only=True):
-    """An answer: its outputs are attributes too.
-
-    Attributes:
-        outputs: A value per output field.
-        metadata: Who answered, and how long it took.
-        request: Correlation id.
-    """
-
-    outputs: dict[str, Any]
-    metadata: Metadata
-    request: str
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.outputs[name]
-        except KeyError:
-            raise AttributeError(
-                f"No output {name!r}. Outputs: {', '.join(self.outputs)}."
-            ) from None
-
-    def __getitem__(self, name: str) -> Any:
-        return self.outputs[name]
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -185,12 +160,28 @@ class Client:
             raise self._nobody() from None
         except TimeoutError:
             raise self._silence() from None
-        reply = encoding.decode(message.data, Reply, _media(message))
-        if isinstance(reply, Done):
-            return Prediction(
-                outputs=reply.outputs, metadata=reply.metadata, request=reply.request
-            )
-        raise failure(reply)
+        return answer_of(encoding.decode(message.data, Reply, _media(message)))
+
+    async def submit(
+        self, operation: str, body: Mapping[str, Any], **job: Any
+    ) -> JobHandle:
+        """Have an operation done whatever becomes of this process.
+
+        Args:
+            operation: Its name in the catalog.
+            body: As the operation's JSON Schema describes it.
+            **job: Other fields of ``job.submit``, such as ``priority=1``.
+
+        Raises:
+            Failure: It was not taken; what a request would have been told.
+        """
+        asked = {"operation": operation, "body": body} | job
+        answer = await self.call("job.submit", asked)
+        return self.job(answer.outputs["job"])
+
+    def job(self, job: str) -> JobHandle:
+        """A job by its id."""
+        return JobHandle(job, self._bus, self.call, answer_of)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
         """Send a request, and once more whenever it may have been lost.

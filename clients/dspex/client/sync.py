@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dspex.client import client as asynchronous
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
-    from dspex.client.client import Client, Prediction
+    from dspex.client.client import Client
+    from dspex.client.jobs import JobHandle
+    from dspex.client.prediction import Prediction
     from dspex.contracts.envelope import Event
+    from dspex.contracts.job_requests import ShownJob
 
 _T = TypeVar("_T")
 
@@ -64,6 +67,15 @@ class SyncClient:
         finally:
             self._wait(_close(events))
 
+    def submit(self, operation: str, body: Mapping[str, Any], **job: Any) -> SyncJob:
+        """As ``Client.submit``."""
+        found = self._wait(self._client.submit(operation, body, **job))
+        return SyncJob(found, self._wait)
+
+    def job(self, job: str) -> SyncJob:
+        """As ``Client.job``."""
+        return SyncJob(self._client.job(job), self._wait)
+
     def cancel(self, request: str) -> None:
         """As ``Client.cancel``."""
         self._wait(self._client.cancel(request))
@@ -78,6 +90,47 @@ class SyncClient:
             if future.cancel():
                 asyncio.run_coroutine_threadsafe(_turn(), self._loop).result()
             raise
+
+
+class SyncJob:
+    """One job.
+
+    Args:
+        job: The asynchronous one it stands for.
+        wait: Runs a coroutine to its end.
+    """
+
+    def __init__(
+        self, job: JobHandle, wait: Callable[[Coroutine[Any, Any, Any]], Any]
+    ) -> None:
+        self.id = job.id
+        self._job = job
+        self._wait = wait
+
+    def get(self) -> ShownJob:
+        """As ``JobHandle.get``."""
+        found: ShownJob = self._wait(self._job.get())
+        return found
+
+    def wait(self, timeout: float | None = None) -> ShownJob:
+        """As ``JobHandle.wait``."""
+        found: ShownJob = self._wait(self._job.wait(timeout))
+        return found
+
+    def result(self, timeout: float | None = None) -> Prediction:
+        """As ``JobHandle.result``."""
+        found: Prediction = self._wait(self._job.result(timeout))
+        return found
+
+    def cancel(self) -> ShownJob:
+        """As ``JobHandle.cancel``."""
+        found: ShownJob = self._wait(self._job.cancel())
+        return found
+
+    def retry(self) -> ShownJob:
+        """As ``JobHandle.retry``."""
+        found: ShownJob = self._wait(self._job.retry())
+        return found
 
 
 @contextmanager

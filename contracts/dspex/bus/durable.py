@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -75,6 +76,8 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
         allow_msg_ttl: Messages may have an end of their own.
         allow_rollup_hdrs: A message may replace those before it.
         deny_delete: Messages cannot be deleted one by one.
+        allow_msg_schedules: Messages may be put in at a time of their own.
+        republish: What is told once it is stored: ``src``, ``dest``, ``headers_only``.
     """
 
     name: str
@@ -95,6 +98,8 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
     allow_msg_ttl: bool | None = None
     allow_rollup_hdrs: bool | None = None
     deny_delete: bool | None = None
+    allow_msg_schedules: bool | None = None
+    republish: dict[str, Any] | None = None
 
 
 class ConsumerConfig(Struct, frozen=True, kw_only=True):
@@ -138,7 +143,11 @@ class Entry(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
-async def ensure_stream(bus: NatsBus, config: StreamConfig) -> None:
+Made = Literal["made", "changed", "kept"]
+"""What came of making sure that something is there."""
+
+
+async def ensure_stream(bus: NatsBus, config: StreamConfig) -> Made:
     """Create a stream, or make the one of this name like ``config``.
 
     Raises:
@@ -146,8 +155,13 @@ async def ensure_stream(bus: NatsBus, config: StreamConfig) -> None:
         BusUnavailable: JetStream does not answer.
     """
     wire = _wire(config)
+    is_there = True
     try:
-        await api(bus, f"STREAM.CREATE.{config.name}", wire)
+        await api(bus, f"STREAM.INFO.{config.name}")
+    except NotFound:
+        is_there = False
+    try:
+        await api(bus, f"STREAM.CREATE.{config.name}", wire)  # or it is like that
     except Conflict:
         try:
             await api(bus, f"STREAM.UPDATE.{config.name}", wire)
@@ -157,21 +171,45 @@ async def ensure_stream(bus: NatsBus, config: StreamConfig) -> None:
                 f"{failure.message}",
                 hint="Give it another name, or move its messages by hand.",
             ) from None
+        return "changed"
+    return "kept" if is_there else "made"
 
 
-async def ensure_consumer(bus: NatsBus, stream: str, config: ConsumerConfig) -> None:
+async def ensure_consumer(bus: NatsBus, stream: str, config: ConsumerConfig) -> Made:
     """Create a durable pull consumer, or make the one of this name like ``config``.
 
     Raises:
         NotFound: There is no such stream.
+        Conflict: It exists, and differs in what cannot be changed.
         BusUnavailable: JetStream does not answer.
     """
     wire = _wire(config) | {"durable_name": config.name, "ack_policy": "explicit"}
-    await api(
-        bus,
-        f"CONSUMER.CREATE.{stream}.{config.name}",
-        {"stream_name": stream, "config": wire},
-    )
+    before: dict[str, Any] | None = None
+    with suppress(NotFound):
+        info = await api(bus, f"CONSUMER.INFO.{stream}.{config.name}")
+        before = info["config"]
+    if before is not None and _says(before, wire):
+        return "kept"
+    try:
+        await api(
+            bus,
+            f"CONSUMER.CREATE.{stream}.{config.name}",
+            {"stream_name": stream, "config": wire},
+        )
+    except BadRequest as failure:
+        raise Conflict(
+            f"Consumer {config.name!r} of stream {stream!r} cannot become what is "
+            f"wanted: {failure.message}",
+            hint="Give it another name, or delete it; what waits stays in the stream.",
+        ) from None
+    return "changed" if before is not None else "made"
+
+
+def _says(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a consumer is as wanted; one filter is told by another name."""
+    if one := found.get("filter_subject"):
+        found = found | {"filter_subjects": [one]}
+    return all(found.get(name, []) == value for name, value in wanted.items())
 
 
 async def api(

@@ -7,18 +7,54 @@ subject that is answered: it would answer first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from dspex.bus.durable import StreamConfig, ensure_stream
+from dspex.bus.durable import (
+    ConsumerConfig,
+    Made,
+    StreamConfig,
+    ensure_consumer,
+    ensure_stream,
+)
+from dspex.contracts.subjects import NATIVE_QUEUE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dspex.bus.connection import NatsBus
+    from dspex.contracts.configuration import Configuration
+    from dspex.contracts.job_settings import Jobs
     from dspex.contracts.subjects import Subjects
 
 MIB = 1024 * 1024
 DAY = 86_400.0
+
+PRIORITIES = (1, 2, 3, 4, 5)
+"""Those of jobs, the first one first."""
+
+UNDELIVERED = "burial"
+"""Consumer of what the server says of jobs that it delivers no more."""
+
+
+class Provisioned(Struct, frozen=True, kw_only=True):
+    """What came of one declaration.
+
+    Attributes:
+        kind: ``stream`` (buckets are streams too) or ``consumer``.
+        name: Of the stream, with that of the consumer behind it.
+        made: ``made``, ``changed`` or ``kept``.
+    """
+
+    kind: Literal["stream", "consumer"]
+    name: str
+    made: Made
+
+
+def lane(pool: str, priority: int) -> str:
+    """The durable consumer of a pool's jobs of one priority."""
+    return f"{pool}-p{priority}"
 
 
 class Names(Struct, frozen=True):
@@ -44,6 +80,11 @@ class Names(Struct, frozen=True):
     def dead(self) -> str:
         """Stream of jobs that failed for good."""
         return f"{self.prefix.upper()}_DEAD"
+
+    @property
+    def undelivered(self) -> str:
+        """Stream of what the server says of jobs that it delivers no more."""
+        return f"{self.prefix.upper()}_UNDELIVERED"
 
     @property
     def journal(self) -> str:
@@ -91,11 +132,20 @@ def declared(subjects: Subjects, replicas: int = 1) -> list[StreamConfig]:
         ),
         StreamConfig(
             name=names.jobs,
-            subjects=[subjects.job("*")],
+            subjects=[subjects.job("*", "*"), subjects.later_job("*", "*")],
             description="Jobs, until they are done.",
-            discard="new",
+            # Schedules allow no "new"; without limits of its own it drops nothing.
+            discard="old",
             num_replicas=replicas,
             allow_msg_ttl=True,
+            allow_msg_schedules=True,
+        ),
+        StreamConfig(
+            name=names.undelivered,
+            subjects=[f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{names.jobs}.*"],
+            description="What the server says of jobs it delivers no more.",
+            max_age=7 * DAY,
+            num_replicas=replicas,
         ),
         StreamConfig(
             name=names.dead,
@@ -114,7 +164,15 @@ def declared(subjects: Subjects, replicas: int = 1) -> list[StreamConfig]:
             no_ack=True,
         ),
         _bucket(names.session_holders, replicas),
-        _bucket(names.job_states, replicas),
+        _bucket(
+            names.job_states,
+            replicas,
+            republish={
+                "src": f"$KV.{names.job_states}.>",
+                "dest": subjects.job_notices(),
+                "headers_only": True,
+            },
+        ),
         _bucket(names.programs, replicas, history=64),
         StreamConfig(
             name=f"OBJ_{names.blobs}",
@@ -127,18 +185,70 @@ def declared(subjects: Subjects, replicas: int = 1) -> list[StreamConfig]:
     ]
 
 
-async def provision(bus: NatsBus, subjects: Subjects, replicas: int = 1) -> None:
-    """Make every stream there is to be, or make it like its declaration.
+def consumers(
+    subjects: Subjects, pools: Iterable[str], jobs: Jobs
+) -> list[tuple[str, ConsumerConfig]]:
+    """Every durable consumer under a prefix, with the stream it belongs to.
+
+    Args:
+        subjects: Of the prefix.
+        pools: Those that do jobs.
+        jobs: How they are delivered.
+    """
+    names = Names(subjects.prefix)
+    lanes = [
+        (names.jobs, _lane(subjects, pool, priority, jobs))
+        for pool in sorted(pools)
+        for priority in PRIORITIES
+    ]
+    return [*lanes, (names.undelivered, ConsumerConfig(name=UNDELIVERED))]
+
+
+async def provision(bus: NatsBus, configuration: Configuration) -> list[Provisioned]:
+    """Make every stream and consumer there is to be, or make it like its declaration.
 
     Raises:
         Conflict: One exists and cannot become what is declared.
         BusUnavailable: JetStream does not answer.
     """
-    for config in declared(subjects, replicas):
-        await ensure_stream(bus, config)
+    subjects = configuration.subjects
+    found: list[Provisioned] = []
+    for config in declared(subjects, configuration.nats.replicas):
+        made = await ensure_stream(bus, config)
+        found.append(Provisioned(kind="stream", name=config.name, made=made))
+    pools = {*configuration.pools, NATIVE_QUEUE}
+    for stream, consumer in consumers(subjects, pools, configuration.jobs):
+        made = await ensure_consumer(bus, stream, consumer)
+        name = f"{stream} {consumer.name}"
+        found.append(Provisioned(kind="consumer", name=name, made=made))
+    return found
 
 
-def _bucket(name: str, replicas: int, history: int = 1) -> StreamConfig:
+async def provision_pool(
+    bus: NatsBus, subjects: Subjects, pool: str, jobs: Jobs
+) -> None:
+    """Make the consumers of a pool that this program's configuration does not name."""
+    for priority in PRIORITIES:
+        lane = _lane(subjects, pool, priority, jobs)
+        await ensure_consumer(bus, Names(subjects.prefix).jobs, lane)
+
+
+def _lane(subjects: Subjects, pool: str, priority: int, jobs: Jobs) -> ConsumerConfig:
+    return ConsumerConfig(
+        name=lane(pool, priority),
+        filter_subjects=[subjects.job(pool, str(priority))],
+        ack_wait=jobs.ack_wait_s,
+        max_deliver=jobs.max_deliver,
+        max_ack_pending=jobs.max_in_hand,
+    )
+
+
+def _bucket(
+    name: str,
+    replicas: int,
+    history: int = 1,
+    republish: dict[str, Any] | None = None,
+) -> StreamConfig:
     return StreamConfig(
         name=f"KV_{name}",
         subjects=[f"$KV.{name}.>"],
@@ -148,4 +258,5 @@ def _bucket(name: str, replicas: int, history: int = 1) -> StreamConfig:
         allow_msg_ttl=True,
         allow_rollup_hdrs=True,
         deny_delete=True,
+        republish=republish,
     )

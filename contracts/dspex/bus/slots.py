@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Slots:
@@ -31,6 +31,7 @@ class Slots:
         self.in_hand = 0
         self.routers: Counter[str] = Counter()
         self._free = asyncio.Semaphore(concurrency)
+        self._when_free: list[Callable[[], None]] = []
 
     @property
     def queued(self) -> int:
@@ -41,6 +42,10 @@ class Slots:
     def full(self) -> bool:
         """Whether one more request would have nowhere to wait."""
         return self.in_hand >= self.concurrency + self.queue
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Call ``call`` whenever a request is no longer in hand."""
+        self._when_free.append(call)
 
     @contextmanager
     def hold(self, router: str = "") -> Iterator[None]:
@@ -54,6 +59,8 @@ class Slots:
             self.routers[router] -= 1
             if not self.routers[router]:
                 del self.routers[router]
+            for call in self._when_free:
+                call()
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:

@@ -28,11 +28,14 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def wait(self, grace: float) -> None:
+        """Wait up to ``grace`` seconds for all to end."""
+        if others := self._running - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=grace)
+
     async def join(self, grace: float) -> None:
         """Wait up to ``grace`` seconds for all to end, then cancel the rest."""
-        me = asyncio.current_task()
-        if others := self._running - {me}:
-            await asyncio.wait(others, timeout=grace)
+        await self.wait(grace)
         await self.cancel()
 
     async def cancel(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dspex.contracts import native_requests, requests
+from dspex.contracts import job_requests, native_requests, requests
 from dspex.contracts.failures import UnknownOperation, nearest
 
 
@@ -121,6 +121,48 @@ _ALL = (
         outputs=native_requests.ScoredBatch,
         implementation="native",
         columns=True,
+    ),
+    Operation(
+        name="job.submit",
+        summary="Have an operation done, whatever becomes of who asks.",
+        request=job_requests.SubmitJob,
+        outputs=job_requests.ShownJob,
+        implementation="state",
+    ),
+    Operation(
+        name="job.get",
+        summary="Say what became of a job.",
+        request=job_requests.GetJob,
+        outputs=job_requests.ShownJob,
+        implementation="state",
+    ),
+    Operation(
+        name="job.list",
+        summary="List jobs.",
+        request=job_requests.ListJobs,
+        outputs=job_requests.JobList,
+        implementation="state",
+    ),
+    Operation(
+        name="job.cancel",
+        summary="End a job that waits or runs.",
+        request=job_requests.CancelJob,
+        outputs=job_requests.ShownJob,
+        implementation="state",
+    ),
+    Operation(
+        name="job.wait",
+        summary="Wait for a job to end.",
+        request=job_requests.WaitJob,
+        outputs=job_requests.ShownJob,
+        implementation="state",
+    ),
+    Operation(
+        name="job.retry",
+        summary="Try a dead job again.",
+        request=job_requests.RetryJob,
+        outputs=job_requests.ShownJob,
+        implementation="state",
     ),
 )
 

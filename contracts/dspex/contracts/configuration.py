@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 from dspex.contracts import encoding
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
+from dspex.contracts.job_settings import Jobs
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
+    "JOBS": Jobs,
     "LMS": Lm,
     "POOLS": Pool,
 }
@@ -179,6 +181,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         lms: Language models by name.
         pools: Pools by name; without any, pool ``light`` with two processes.
         router: How requests are admitted, retried and kept.
+        jobs: How jobs are tried and kept.
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
     """
@@ -188,6 +191,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lms: dict[str, Lm] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=lambda: {"light": Pool(processes=2)})
     router: Router = field(default_factory=Router)
+    jobs: Jobs = field(default_factory=Jobs)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
 
@@ -330,7 +334,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section not in ("NATS", "ROUTER"):
+    if section not in ("NATS", "ROUTER", "JOBS"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import admin, envelope, native_examples, words
+from dspex.contracts import admin, envelope, job_examples, native_examples, words
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
@@ -53,6 +53,7 @@ REQUESTS: dict[str, Body] = {
         options=Options(accept="application/json"),
     ),
     **native_examples.REQUESTS,
+    **job_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -77,6 +78,15 @@ _NATIVE = Metadata(
     run_ms=0.24,
     total_ms=0.75,
 )
+_STATE = Metadata(
+    implementation="state",
+    pool="state",
+    worker="state-7c20e4b18a3f",
+    reason="only_candidate",
+    queue_ms=0.012,
+    run_ms=2.5,
+    total_ms=3.125,
+)
 
 
 def _done(outputs: dict[str, Any], metadata: Metadata) -> envelope.Done:
@@ -93,6 +103,7 @@ REPLIES: dict[str, envelope.Done] = {
         name: _done(outputs, _NATIVE)
         for name, outputs in native_examples.OUTPUTS.items()
     },
+    **{name: _done(outputs, _STATE) for name, outputs in job_examples.OUTPUTS.items()},
 }
 """The reply that answers the request of the same operation."""
 

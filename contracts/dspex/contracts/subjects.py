@@ -187,9 +187,21 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.tenant.*.session.*.call.>``: turns in sessions of all others."""
         return f"{self._root()}.tenant.*.session.*.call.>"
 
-    def job(self, pool: str) -> str:
-        """``dspex.v1.job.<pool>``: durable work of a pool."""
-        return f"{self._root()}.job.{pool}"
+    def job(self, pool: str, priority: str) -> str:
+        """``dspex.v1.job.<pool>.<priority>``: durable work of a pool."""
+        return f"{self._root()}.job.{pool}.{priority}"
+
+    def later_job(self, tenant: str, job: str) -> str:
+        """``dspex.v1.later.<tenant>.<job>``: a job the server puts in at its time."""
+        return f"{self._root()}.later.{tenant}.{job}"
+
+    def job_notice(self, tenant: str, job: str) -> str:
+        """``dspex.v1.notice.job.<tenant>.<job>``: its record was stored."""
+        return f"{self._root()}.notice.job.{tenant}.{job}"
+
+    def job_notices(self) -> str:
+        """``dspex.v1.notice.job.>``: those of all jobs."""
+        return f"{self._root()}.notice.job.>"
 
     def dead(self, pool: str) -> str:
         """``dspex.v1.dead.<pool>``: work of a pool that failed for good."""

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from dspex.bus.job_running import JobWorker
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
@@ -73,9 +74,12 @@ async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
     encoding.read_tables_with(ArrowTables())
     found = profile(context.configuration.subjects)
-    responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
+    slots = Slots(CONCURRENCY, QUEUE)
+    responder = Responder(context, found, slots, run)
+    jobs = JobWorker(context, found.identity, slots, run)
     await responder.start()
     await responder.open()
+    await jobs.start()
     _log.info("native-ops ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
-    await responder.stop(GRACE)
+    await asyncio.gather(jobs.stop(GRACE), responder.stop(GRACE))

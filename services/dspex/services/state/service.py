@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -13,8 +15,10 @@ from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
-from dspex.contracts.failures import Unsupported
+from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
+from dspex.services.state import jobs
+from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -38,10 +42,9 @@ GRACE = 10.0
 """Seconds to finish what is in hand when told to stop."""
 
 
-def operations(context: Context) -> dict[str, Operation]:
+def operations(found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
-    del context
-    return {}
+    return jobs.operations(found)
 
 
 def runner(table: Mapping[str, Operation]) -> Run:
@@ -81,16 +84,40 @@ def profile(subjects: Subjects, served: list[str]) -> Profile:
     )
 
 
+async def _provision(context: Context) -> None:
+    """Make the streams; a cluster that is just starting answers after a while.
+
+    Raises:
+        Failure: It cannot be done, or JetStream does not answer for too long.
+    """
+    until = time.monotonic() + context.configuration.nats.grace
+    while True:
+        try:
+            await provision(context.bus, context.configuration)
+        except BusUnavailable as failure:
+            if time.monotonic() >= until or context.stop.is_set():
+                raise
+            _log.warning("streams not made yet: %s", failure.message)
+            await asyncio.sleep(1)
+        else:
+            return
+
+
 async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
     configuration = context.configuration
     subjects = configuration.subjects
     found = profile(subjects, catalog.served_by("state"))
-    run = runner(operations(context))
+    kept_jobs = jobs.Jobs(context)
+    undelivered = Undelivered(context.bus, subjects, kept_jobs.store)
+    run = runner(operations(kept_jobs))
     responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
     await responder.start()
-    await provision(context.bus, subjects, configuration.nats.replicas)
+    await _provision(context)
+    await kept_jobs.start()
+    await undelivered.start()
     await responder.open()
     _log.info("state ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
     await responder.stop(GRACE)
+    await undelivered.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import logging
@@ -14,6 +15,7 @@ import msgspec
 from dspy.utils import DummyLM
 from msgspec.structs import replace
 
+from dspex.bus.job_running import JobWorker
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
@@ -72,14 +74,17 @@ async def main(context: Context) -> None:
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
     programs = Programs(lms, pool.lm, threads)
     slots = Slots(pool.concurrency, pool.queue)
-    responder = Responder(context, found, slots, _runner(programs))
+    run = _runner(programs)
+    responder = Responder(context, found, slots, run)
+    jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
     await responder.start()
     await warm_up()
     await responder.open()
+    await jobs.start()
     _log.info("worker ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
-    await responder.stop(GRACE)
+    await asyncio.gather(jobs.stop(GRACE), responder.stop(GRACE))
     await lms.aclose()
     if threads is not None:
         threads.close()
