@@ -175,7 +175,7 @@ async def test_isolation(ask: Asker, model: ScriptedModel, release: str) -> None
         f"model-{number} {number / 100} {digest_of_key(key(number))}"
         for number in range(MANY)
     ]
-    assert model.most_active > MANY // 2
+    assert model.most_active > 10
 
 
 @pytest.mark.parametrize("release", RELEASES)
