@@ -1,6 +1,7 @@
 /* A machine with the GPUs that FAKE_GPUS describes, for whoever loads
- * libnvidia-ml.so.1: "name:total:free;name:total:free", bytes. Only what
- * dspex.services.worker.gpu calls is here. A GPU named "broken" cannot be read. */
+ * libnvidia-ml.so.1: "name:total:free;name:total:free", bytes. With FAKE_GPUS_FILE
+ * that text is read from a file each time, so that others can change it. Only what
+ * dspex.bus.gpu calls is here. A GPU named "broken" cannot be read. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,18 @@ enum { OK = 0, INVALID_ARGUMENT = 2, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15 };
 struct memory { unsigned long long total, free, used; };
 struct gpu { char name[64]; unsigned long long total, free; };
 
+static const char *described(char *text, size_t size) {
+  const char *path = getenv("FAKE_GPUS_FILE");
+  FILE *file = path ? fopen(path, "r") : NULL;
+  if (!file) return getenv("FAKE_GPUS");
+  text[fread(text, 1, size - 1, file)] = 0;
+  fclose(file);
+  return text;
+}
+
 static int read_gpus(struct gpu *gpus, int most) {
-  const char *rest = getenv("FAKE_GPUS");
+  char text[4096];
+  const char *rest = described(text, sizeof text);
   int count = 0;
   while (rest && *rest && count < most) {
     struct gpu *gpu = &gpus[count];
@@ -34,7 +45,7 @@ static int find(void *handle, struct gpu *found) {
 
 int nvmlInitWithFlags(unsigned flags) {
   (void)flags;
-  return getenv("FAKE_GPUS") ? OK : DRIVER_NOT_LOADED;
+  return getenv("FAKE_GPUS") || getenv("FAKE_GPUS_FILE") ? OK : DRIVER_NOT_LOADED;
 }
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
@@ -60,6 +71,13 @@ int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
   struct gpu gpu;
   int status = find(handle, &gpu);
   if (status == OK) snprintf(name, size, "%s", gpu.name);
+  return status;
+}
+
+int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
+  struct gpu gpu;
+  int status = find(handle, &gpu);
+  if (status == OK) snprintf(uuid, size, "GPU-%04ld", (long)handle - 1);
   return status;
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration
+from dspex.contracts import configuration, pooling
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -46,7 +46,7 @@ _SECTIONS = (
         "Worker processes that are alike. Without any, there is one pool, `light`, "
         "with two processes.",
         "DSPEX_POOLS_<NAME>_<KEY>",
-        configuration.Pool,
+        pooling.Pool,
     ),
     ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", configuration.Router),
     (
@@ -54,6 +54,13 @@ _SECTIONS = (
         "[Jobs](jobs.md); the same for all programs.",
         "DSPEX_JOBS_<KEY>",
         Jobs,
+    ),
+    (
+        "`[supervisor]`",
+        "What keeps the workers of one host; the host's own name is replaced by the "
+        "variable `DSPEX_HOST`.",
+        "DSPEX_SUPERVISOR_<KEY>",
+        pooling.Supervising,
     ),
     (
         "`[fallbacks.<operation>]`",

@@ -7,11 +7,12 @@ import logging
 import math
 import os
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dspex.cli import call, decisions, demo, doctor, jobs, provision, up
+from dspex.cli import call, decisions, demo, doctor, jobs, pools, provision, up
 from dspex.contracts import catalog
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import Failure
@@ -24,11 +25,14 @@ UNREAD = 141
 
 _UP = """\
 Start a whole DSPex here and keep it running: nats-server with JetStream, router,
-native-ops, state and the workers of every pool, each a process of its own.
+native-ops, state and a supervisor, which keeps the workers of every pool; each is a
+process of its own.
 
 Configured by dspex.toml and DSPEX_… variables; without any, two workers on
 127.0.0.1:4222 (or a free port when that is taken) with the first language model that
 can be found. Ctrl-C drains and stops it.
+
+  dspex up --join nats://machine-1:4222      only workers: one more host of that stack
 """
 
 _DEMO = """\
@@ -86,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action="version", version=f"dspex {_version()}")
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add(commands, "up", "run the whole stack here until Ctrl-C", _UP)
+    _add_up(_add(commands, "up", "run the whole stack here until Ctrl-C", _UP))
     _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
     _add_call(_add(commands, "call", "ask one question", _CALL))
     _add_decisions(_add(commands, "decisions", "show what the routers did", _DECISIONS))
@@ -96,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     _add_provision(
         _add(commands, "provision", "make streams and consumers", provision.ABOUT)
     )
+    pools.add(partial(_add, commands))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -169,6 +174,17 @@ def _add(commands: Any, name: str, summary: str, description: str) -> Any:
     return found
 
 
+def _add_up(found: argparse.ArgumentParser) -> None:
+    found.add_argument(
+        "--join",
+        metavar="URL",
+        help="start only workers, for the stack whose NATS server that is",
+    )
+    found.add_argument(
+        "--host", metavar="NAME", help="what this host is called (default: its name)"
+    )
+
+
 def _add_call(found: argparse.ArgumentParser) -> None:
     found.epilog = _CALL_END
     found.add_argument(
@@ -228,6 +244,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "job": jobs.main,
     "provision": provision.main,
     "doctor": doctor.main,
+    **pools.COMMANDS,
 }
 
 if __name__ == "__main__":

@@ -6,18 +6,16 @@ import asyncio
 import datetime
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dspex.bus import connection, settings
-from dspex.bus.core import NoResponders
 from dspex.cli import home
+from dspex.cli.asking import gather
 from dspex.cli.call import CONNECT_WITHIN, report
 from dspex.cli.console import aligned, console
-from dspex.contracts import encoding
 from dspex.contracts.admin import Decisions, DecisionsRequest
 from dspex.contracts.failures import Failure, NoWorker
 
@@ -27,12 +25,6 @@ if TYPE_CHECKING:
     from dspex.bus.core import Bus
     from dspex.cli.console import Console
     from dspex.contracts.subjects import Subjects
-
-ANSWER_WITHIN = 2.0
-"""Seconds in which the routers answer."""
-
-AFTER_THE_LAST = 0.25
-"""Seconds after the last answer in which one more may come."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -60,21 +52,10 @@ async def ask(bus: Bus, subjects: Subjects, asked: DecisionsRequest) -> list[Dec
     Raises:
         NoWorker: No router answered.
     """
-    answers: list[Decisions] = []
-    until = time.monotonic() + ANSWER_WITHIN
-    async with await bus.replies() as replies:
-        subject = subjects.admin("decisions")
-        replies.target = subject
-        data = encoding.encode(asked)
-        await bus.publish(subject, data, reply=replies.subject)
-        while len(answers) < max((one.routers for one in answers), default=1):
-            left = until - time.monotonic()
-            try:
-                wait = min(left, AFTER_THE_LAST) if answers else left
-                message = await replies.next(max(0.0, wait))
-            except (NoResponders, TimeoutError):
-                break
-            answers.append(encoding.decode(message.data, Decisions))
+    subject = subjects.admin("decisions")
+    answers: list[Decisions] = await gather(
+        bus, subject, asked, Decisions, lambda one: one.routers
+    )
     if not answers:
         raise NoWorker(
             "No router answers on this NATS server.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from dspex.bus.children import Child, Ended, Program
 from dspex.cli import server
-from dspex.cli.processes import Child, Ended, Program
 
 if TYPE_CHECKING:
     from pathlib import Path

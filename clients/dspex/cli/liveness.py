@@ -21,8 +21,8 @@ from dspex.contracts.failures import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from dspex.bus.children import Child
     from dspex.bus.core import Bus, Message
-    from dspex.cli.processes import Child
     from dspex.contracts.subjects import Subjects
 
 

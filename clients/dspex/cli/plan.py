@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dspex.bus.children import Program, Role
 from dspex.cli.lm import Choice
-from dspex.cli.processes import Program, Role
 from dspex.contracts.configuration import Configuration, to_environ
 
 _SERVICES: dict[Role, str] = {
@@ -28,39 +28,40 @@ class Plan(Struct, frozen=True, kw_only=True):
         choice: The language model ``default``.
         python: Interpreter of the programs.
         config_path: File that every program reads; ``None`` for the defaults.
+        joins: Whether this is one more host of a stack that runs elsewhere: only a
+            supervisor is started.
     """
 
     configuration: Configuration
     choice: Choice
     python: str
     config_path: Path | None = None
+    joins: bool = False
 
     def services(self, url: str) -> list[Program]:
         """The programs that need no language model: router, native-ops, state."""
         environ = self._environ(url)
+        if self.joins:
+            return []
         return [
             Program(name=role, role=role, argv=self._argv(module), environ=environ)
             for role, module in _SERVICES.items()
         ]
 
-    def workers(self, url: str, model: dict[str, str]) -> list[Program]:
-        """The worker processes of all pools.
+    def supervisor(self, url: str, model: dict[str, str], logs: Path) -> Program:
+        """What starts and keeps the worker processes of all pools.
 
         Args:
             url: Address of the NATS server.
-            model: Variables by which they find the model server, if it runs.
+            model: Variables by which workers find the model server, if it runs.
+            logs: Folder of the workers' logs.
         """
-        environ = self._environ(url) | self._lm() | model
-        return [
-            Program(
-                name=f"worker-{name}-{number}",
-                role="worker",
-                argv=self._argv("dspex.services.worker", "--pool", name),
-                environ=environ,
-            )
-            for name, pool in self.configuration.pools.items()
-            for number in range(1, pool.processes + 1)
-        ]
+        return Program(
+            name="supervisor",
+            role="supervisor",
+            argv=self._argv("dspex.services.supervisor", "--logs", str(logs)),
+            environ=self._environ(url) | self._lm() | model,
+        )
 
     def model(self, key: str) -> Program:
         """The server of the built-in model, which fetches its weights if need be.

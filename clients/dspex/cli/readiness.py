@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 from typing import TYPE_CHECKING
 
+from dspex.bus.children import Child, Ended
 from dspex.bus.core import NoResponders
 from dspex.bus.health import read_beat
+from dspex.bus.responder import host_name
 from dspex.bus.serving import CONTROL
-from dspex.cli.processes import Child, Ended
 from dspex.contracts.failures import Failure
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.pools import WorkerNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from dspex.bus.core import Bus, Message
     from dspex.contracts.subjects import Subjects
 
-News = asyncio.Queue[Child | Heartbeat]
-"""What happens to a stack: children that ended, heartbeats that came."""
+News = asyncio.Queue[Child | Heartbeat | WorkerNotice]
+"""What happens to a stack: children that ended, heartbeats that came, workers that
+came or went."""
 
 ROUTER = "router"
 
@@ -38,12 +41,15 @@ class Readiness:
         processes: Process id -> name, of those that send heartbeats.
         host: This machine's name, as in heartbeats: another machine's worker may
             have the same process id.
+        router: Whether the router is known to be there.
     """
 
-    def __init__(self, processes: dict[int, str], host: str) -> None:
+    def __init__(
+        self, processes: dict[int, str], host: str, *, router: bool = False
+    ) -> None:
         self._awaited = dict(processes)
         self._host = host
-        self.router = False
+        self.router = router
 
     def note(self, heartbeat: Heartbeat) -> str | None:
         """Take a heartbeat in.
@@ -106,6 +112,11 @@ class Waiting:
             return
         if isinstance(news, Child):
             raise Ended(news.describe_end())
+        if isinstance(news, WorkerNotice):
+            if news.code:
+                raise Ended(describe(news))
+            self._say(describe(news))
+            return
         if name := readiness.note(news):
             self._say(f"{name}: ready")
 
@@ -125,4 +136,15 @@ class Waiting:
 
 def hostname() -> str:
     """This machine's name, as its processes write it into their heartbeats."""
-    return socket.gethostname()
+    return host_name(os.environ)
+
+
+def describe(notice: WorkerNotice) -> str:
+    """What happened to a worker, and the end of its log if that is of use."""
+    name = f"worker-{notice.name}"
+    if notice.state == "ready":
+        return f"{name}: ready"
+    if notice.asked:
+        return f"{name}: stopped ({notice.reason})"
+    words = f" The end of its log:\n{notice.words}" if notice.words else ""
+    return f"{name} {notice.reason}.{words}"

@@ -1,8 +1,8 @@
 """A whole DSPex on one machine, as child processes of this one.
 
 nats-server (unless the configuration names one), the built-in model if it is in
-use, router, native-ops, state and the workers. They start in that order, stop in the
-other, and end when this process ends, however it ends.
+use, router, native-ops, state and a supervisor, which starts the workers. They start
+in that order, stop in the other, and end when this process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from typing import TYPE_CHECKING, Self
 from msgspec import Struct
 
 from dspex.bus import connection
+from dspex.bus.children import Child, Ended, Program
 from dspex.bus.connection import BusSettings
 from dspex.bus.tasks import Tasks
 from dspex.cli import server
 from dspex.cli.embedded import EmbeddedServer
 from dspex.cli.liveness import Liveness, Patience
 from dspex.cli.lm import BUILTIN_TEXT, needs_builtin
-from dspex.cli.processes import Child, Ended, Program
-from dspex.cli.readiness import Readiness, Waiting, hostname
+from dspex.cli.readiness import Readiness, Waiting, describe, hostname
 from dspex.cli.restarts import Backoff
+from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
+from dspex.contracts.pools import WorkerNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
     from dspex.cli.plan import Plan
     from dspex.cli.readiness import News
 
@@ -54,7 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         logs: The children's output, a file each.
         ready_s: Longest wait until everything answers, seconds.
         grace_s: What router, native-ops and workers get to finish the requests
-            they hold, seconds.
+            they hold, seconds; the supervisor gets a little more.
         patience: How long a child that runs may say nothing.
     """
 
@@ -126,6 +129,8 @@ class Stack:
             self._watching.start(watched.run(), "liveness")
         while True:
             child = await self._news.get()
+            if isinstance(child, WorkerNotice):
+                self._say(_restarts(child))
             if not isinstance(child, Child):
                 continue
             backoff = self._backoffs.setdefault(child.program.name, Backoff())
@@ -143,7 +148,9 @@ class Stack:
         await self._watching.cancel()
         if self._bus is not None:
             await self._bus.close()
-        await asyncio.gather(*(one.stop(grace) for one in self._children))
+        await asyncio.gather(
+            *(one.stop(grace + _supervises(one) * 10) for one in self._children)
+        )
         if self._model is not None:
             await self._model.stop(grace)
         if self.server is not None:
@@ -153,7 +160,10 @@ class Stack:
     def kill(self) -> None:
         """End every child at once."""
         for child in self._all():
-            child.kill()
+            if _supervises(child):
+                child.ask_to_stop()  # once more: it ends its workers and itself
+            else:
+                child.kill()
 
     def processes(self) -> dict[str, int]:
         """Name -> process id of every child that runs."""
@@ -166,10 +176,12 @@ class Stack:
         for program in self._plan.services(self.url):
             await self._launch(program)
         model = await self._start_model()
-        workers = self._plan.workers(self.url, model)
-        self._say(f"{len(workers)} worker processes: importing DSPy, warming up")
-        for program in workers:
-            await self._launch(program)
+        pools = self._plan.configuration.pools.values()
+        workers = sum(one.processes for one in pools)
+        self._say(f"{workers} worker processes: importing DSPy, warming up")
+        await self._connect()
+        logs = self._settings.logs.absolute()
+        await self._launch(self._plan.supervisor(self.url, model, logs))
         await self._until_ready()
 
     async def _start_server(self) -> None:
@@ -214,11 +226,24 @@ class Stack:
         url = json.loads(said.splitlines()[-1])["url"]
         return {"DSPEX_MODEL_URL": url, "DSPEX_MODEL_KEY": key}
 
-    async def _until_ready(self) -> None:
+    async def _connect(self) -> None:
         nats = self._plan.configuration.nats
         self._bus = await connection.connect(
             BusSettings(url=self.url, name="dspex-cli", credentials=nats.credentials)
         )
+        subject = self._plan.configuration.subjects.notice("worker")
+        await self._bus.subscribe(subject, self._hear_of_worker)
+
+    def _hear_of_worker(self, message: Message) -> None:
+        try:
+            notice: WorkerNotice = encoding.decode(message.data, WorkerNotice)
+            if notice.host == hostname():
+                self._news.put_nowait(notice)
+        except (Failure, asyncio.QueueFull):
+            return  # not one of ours, or one of many
+
+    async def _until_ready(self) -> None:
+        assert self._bus is not None
         readiness = Readiness(
             {
                 one.pid: one.program.name
@@ -226,6 +251,7 @@ class Stack:
                 if one.program.role != "router"
             },
             hostname(),
+            router=self._plan.joins,
         )
         subjects = self._plan.configuration.subjects
         waiting = Waiting(self._bus, subjects, self._news, self._say)
@@ -286,6 +312,18 @@ class Stack:
         model = [self._model] if self._model else []
         embedded = [self.server.child] if self.server else []
         return [*self._children, *model, *embedded]
+
+
+def _supervises(child: Child) -> bool:
+    return child.program.role == "supervisor"
+
+
+def _restarts(notice: WorkerNotice) -> str:
+    """What happened to a worker, and when another one takes its place."""
+    said = describe(notice)
+    if not notice.code:
+        return said
+    return f"{said}\nStarting it again in {notice.again_ms / 1000:g} s."
 
 
 def _unusable(error: OSError) -> str:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from dspex.bus import settings
 from dspex.cli import home, lm
 from dspex.cli.console import console
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dspex.cli.console import Console
-    from dspex.contracts.configuration import Configuration
 
 _EXAMPLE = (
     'dspex call predict --signature "text -> sentiment: '
@@ -31,15 +32,21 @@ _EXAMPLE = (
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if arguments.host:
+        os.environ["DSPEX_HOST"] = arguments.host
     environ = dict(os.environ)
     path = settings.locate(arguments.config, environ)
     configuration = settings.load(path, environ)
+    if arguments.join:
+        nats = replace(configuration.nats, url=arguments.join)
+        configuration = replace(configuration, nats=nats)
     choice = lm.find(configuration, environ)
     plan = Plan(
         configuration=configuration,
         choice=choice,
         python=sys.executable,
         config_path=path,
+        joins=bool(arguments.join),
     )
     out = console(environ)
     with home.claim(Path()):
@@ -106,7 +113,7 @@ def _tell(stack: Stack, plan: Plan, out: Console) -> None:
     if stack.server is not None and stack.server.monitoring:
         out.line(f"  monitoring      {stack.server.monitoring}")
     out.line(f"  language model  {plan.choice.why}")
-    out.line(f"  runs            {_running(stack, plan.configuration)}")
+    out.line(f"  runs            {_running(stack, plan)}")
     out.line(f"  logs            {settings.FOLDER / 'logs'}")
     out.line("Ask it from another terminal in this folder:")
     out.line(f"  {_EXAMPLE}")
@@ -114,10 +121,13 @@ def _tell(stack: Stack, plan: Plan, out: Console) -> None:
     out.line(out.dim("Ctrl-C finishes what is running and stops everything."))
 
 
-def _running(stack: Stack, configuration: Configuration) -> str:
+def _running(stack: Stack, plan: Plan) -> str:
     pools = [
         f"pool {name} ({pool.processes} processes of {pool.concurrency} requests)"
-        for name, pool in configuration.pools.items()
+        for name, pool in plan.configuration.pools.items()
     ]
+    if plan.joins:
+        return ", ".join(["supervisor", *pools])
     server = ["nats-server"] if stack.server is not None else []
-    return ", ".join([*server, "router", "native-ops", "state", *pools])
+    services = ["router", "native-ops", "state", "supervisor"]
+    return ", ".join([*server, *services, *pools])

@@ -20,6 +20,8 @@ from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.heartbeats import Gpu, Heartbeat
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspex.bus.program import Context
     from dspex.bus.slots import Slots
 
@@ -69,6 +71,7 @@ class Responder:
     ) -> None:
         self._profile = profile
         self._slots = slots
+        self._host = host_name(context.environ)
         self._answerer = Answerer(context.bus, profile.identity, slots, run)
         self._service = Service(
             context.bus, profile.identity.subjects, profile.info, self._endpoints()
@@ -153,6 +156,7 @@ class Responder:
             queue=slots.queue,
             in_flight=slots.in_flight,
             queued=slots.queued,
+            served=slots.served,
             routers=slots.by_router(),
             weight=profile.weight,
             lms=profile.lms,
@@ -160,13 +164,18 @@ class Responder:
             versions=profile.versions,
             dspy=identity.dspy,
             python=platform.python_version(),
-            host=platform.node(),
+            host=self._host,
             pid=os.getpid(),
             reconnects=self._reconnects,
             loop_lag_ms=round(self._lag.milliseconds, 1),
             rss=resident_bytes(),
             gpus=profile.gpus(),
         )
+
+
+def host_name(environ: Mapping[str, str]) -> str:
+    """What this machine is called: ``DSPEX_HOST``, or the name it has."""
+    return environ.get("DSPEX_HOST") or platform.node()
 
 
 def resident_bytes() -> int:

@@ -6,7 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
@@ -14,6 +18,7 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming
 from dspex.bus.events import Events
+from dspex.bus.gpu import Memory
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.envelope import Done, Metadata, Reply, Started, Usage, failed
@@ -48,6 +53,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         operations: What it can do.
         request_timeout_s: Deadline of requests that bring none, seconds.
         dspy: Version of DSPy; empty without.
+        memory: GPU memory that requests declare; ``None``: none is counted.
     """
 
     subjects: Subjects
@@ -57,6 +63,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     operations: frozenset[str]
     request_timeout_s: float = 120.0
     dspy: str = ""
+    memory: Memory | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -123,6 +130,7 @@ class Runner:
 
     def __init__(self, identity: Identity, slots: Slots, run: Run) -> None:
         self._identity = identity
+        self._memory = identity.memory
         self._slots = slots
         self._run = run
         self._tasks = Tasks()
@@ -166,7 +174,11 @@ class Runner:
                 attempt.events.reply_in(body.options.accept)
                 attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
-                async with self._watched(attempt, stays), self._slots.take():
+                async with (
+                    self._watched(attempt, stays),
+                    self._slots.take(),
+                    self._reserved(body),
+                ):
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
         except TimeoutError:
@@ -188,6 +200,12 @@ class Runner:
             worker=self._identity.worker,
         )
         return await self._run(operation, body, events)
+
+    def _reserved(self, body: Body) -> AbstractAsyncContextManager[None]:
+        """Hold the GPU memory that a request declares for as long as it runs."""
+        if self._memory is None:
+            return nullcontext()
+        return self._memory.reserve(body.options.gpu_memory_mib)
 
     @asynccontextmanager
     async def _watched(self, attempt: Attempt, stays: bool) -> AsyncIterator[None]:

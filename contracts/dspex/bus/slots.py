@@ -21,6 +21,7 @@ class Slots:
     Attributes:
         in_flight: Requests that run.
         in_hand: Requests that run or wait.
+        served: Requests it ever had in hand.
         routers: How many of those in hand each router sent.
     """
 
@@ -29,6 +30,7 @@ class Slots:
         self.queue = queue
         self.in_flight = 0
         self.in_hand = 0
+        self.served = 0
         self.routers: Counter[str] = Counter()
         self._free = asyncio.Semaphore(concurrency)
         self._when_free: list[Callable[[], None]] = []
@@ -51,6 +53,7 @@ class Slots:
     def hold(self, router: str = "") -> Iterator[None]:
         """Have a request in hand, from the router that sent it if one did."""
         self.in_hand += 1
+        self.served += 1
         self.routers[router] += 1
         try:
             yield

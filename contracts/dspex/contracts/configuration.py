@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from dspex.contracts import encoding
+from dspex.contracts import catalog, encoding
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -84,26 +85,6 @@ class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Lm(model={self.model!r})"
 
 
-class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[pools.<name>]``: worker processes that are alike.
-
-    Attributes:
-        processes: How many ``dspex up`` starts.
-        concurrency: Requests one process runs at a time.
-        queue: Requests one process lets wait beyond those.
-        weight: How much of the work one process takes: 2 is twice its share.
-        lm: Language model of requests that name none.
-        request_timeout_s: Deadline of requests that bring none, seconds.
-    """
-
-    processes: Annotated[int, Meta(ge=0)] = 1
-    concurrency: Annotated[int, Meta(ge=1)] = 16
-    queue: Annotated[int, Meta(ge=0)] = 64
-    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
-    lm: str = "default"
-    request_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
-
-
 class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section ``[router]``: how requests are admitted, retried and kept.
 
@@ -166,6 +147,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
     "JOBS": Jobs,
+    "SUPERVISOR": Supervising,
     "LMS": Lm,
     "POOLS": Pool,
 }
@@ -182,6 +164,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         pools: Pools by name; without any, pool ``light`` with two processes.
         router: How requests are admitted, retried and kept.
         jobs: How jobs are tried and kept.
+        supervisor: What keeps the workers of one host.
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
     """
@@ -192,6 +175,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pools: dict[str, Pool] = field(default_factory=lambda: {"light": Pool(processes=2)})
     router: Router = field(default_factory=Router)
     jobs: Jobs = field(default_factory=Jobs)
+    supervisor: Supervising = field(default_factory=Supervising)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
 
@@ -277,11 +261,27 @@ def _check(found: Configuration, origins: _Origins) -> None:
                 f"which no [lms.{pool.lm}] section describes. "
                 f"Described: {', '.join(sorted(found.lms))}."
             )
+        _check_pool(name, pool, origins)
     for name, fallback in found.fallbacks.items():
         _check_fallback(name, fallback, found, origins)
     for name in found.tenants:
         if name != "*":
             _check_name(name, f"tenants.{name}", origins)
+
+
+def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:
+    done = catalog.served_by("python")
+    for operation in pool.operations:
+        if operation not in done:
+            raise ConfigurationError(
+                f"{origins.of(f'pools.{name}.operations')}: pools.{name}.operations "
+                f"names {operation!r}. {nearest(operation, done)}"
+            )
+    if pool.max is not None and pool.max < pool.min:
+        raise ConfigurationError(
+            f"{origins.of(f'pools.{name}.max')}: pools.{name}.max is {pool.max}, "
+            f"less than pools.{name}.min, which is {pool.min}."
+        )
 
 
 def _check_fallback(
@@ -334,7 +334,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section not in ("NATS", "ROUTER", "JOBS"):
+    if section not in ("NATS", "ROUTER", "JOBS", "SUPERVISOR"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

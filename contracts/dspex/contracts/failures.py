@@ -223,7 +223,7 @@ class ResourceMemory(InfrastructureFailure):
 
 
 class ResourceCpu(InfrastructureFailure):
-    """The worker ran out of its CPU limit."""
+    """The worker took more CPU time or processes than it may."""
 
     code = "resource_cpu"
 

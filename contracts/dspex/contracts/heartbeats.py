@@ -17,6 +17,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Product name.
+        uuid: What it is known by on every process; empty where it cannot be read.
         total: Memory, bytes.
         free: Free memory, bytes.
         reserved: Memory of it that running requests have declared, bytes.
@@ -26,6 +27,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     total: int
     free: int
     reserved: int = 0
+    uuid: str = ""
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -33,8 +35,10 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     Attributes:
         worker: Its incarnation: new at every start, never used again.
-        pool: Its pool; ``native`` for native-ops, ``router`` for routers.
-        implementation: ``python`` (DSPy), ``native``, ``state`` or ``router``.
+        pool: Its pool; ``native`` for native-ops, ``router`` for routers,
+            ``supervisor`` for supervisors.
+        implementation: ``python`` (DSPy), ``native``, ``state``, ``router`` or
+            ``supervisor``.
         state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
             new) or ``leaving`` (its last word).
         seq: Counts its heartbeats from 1.
@@ -45,6 +49,9 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         queue: Requests it lets wait beyond those.
         in_flight: Requests running.
         queued: Requests waiting.
+        served: Requests it has had in hand since its start.
+        waiting: How many requests wait in a router for a place, by pool.
+        pools: How many workers a supervisor keeps, by pool.
         routers: How many of both each router sent it, by the router's incarnation.
         weight: How much of the work it takes: 2 is twice its share.
         lms: Names of the language models it is set up for.
@@ -64,7 +71,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     worker: str
     pool: str
-    implementation: Literal["python", "native", "state", "router"]
+    implementation: Literal["python", "native", "state", "router", "supervisor"]
     state: Literal["starting", "ready", "draining", "leaving"]
     seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float
@@ -74,6 +81,9 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     queue: Count = 0
     in_flight: Count = 0
     queued: Count = 0
+    served: Annotated[int, Meta(ge=0)] = 0
+    waiting: dict[str, Count] = field(default_factory=dict)
+    pools: dict[str, Count] = field(default_factory=dict)
     routers: dict[str, Count] = field(default_factory=dict)
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     lms: list[str] = field(default_factory=list)

@@ -25,6 +25,9 @@ ROUTER_QUEUE = "router"
 NATIVE_QUEUE = "native"
 """Queue group of the native-ops services; also the name of their pool."""
 
+SUPERVISOR_POOL = "supervisor"
+"""Pool under which supervisors send heartbeats."""
+
 STATE_POOL = "state"
 """Pool of the processes that answer for sessions, jobs and programs."""
 
@@ -230,11 +233,11 @@ class Subjects(Struct, frozen=True):
         return f"{self._root()}.heartbeat.*.*"
 
     def notice(self, kind: str) -> str:
-        """``dspex.v1.notice.<kind>``: router to operators, such as ``breaker``."""
+        """``dspex.v1.notice.<kind>``: to operators, such as ``breaker``."""
         return f"{self._root()}.notice.{kind}"
 
     def admin(self, verb: str) -> str:
-        """``dspex.v1.admin.<verb>``: operator to routers, such as ``decisions``."""
+        """``dspex.v1.admin.<verb>``: operator to routers, supervisors."""
         return f"{self._root()}.admin.{verb}"
 
     def discover(self) -> str:

@@ -10,6 +10,7 @@ from dspex.contracts.failures import (
     ContextWindow,
     LmAuth,
     LmRefused,
+    ResourceCpu,
     ResourceMemory,
     WorkerLost,
 )
@@ -78,7 +79,7 @@ def after_failure(failure: Failed, tries: Tries, limits: Limits) -> Again | None
         return None
     if failure.code == WorkerLost.code:
         return Again() if tries.lost <= limits.lost else None
-    if failure.code == ResourceMemory.code:
+    if failure.code in (ResourceMemory.code, ResourceCpu.code):
         return Again() if tries.lost <= 1 else None
     if failure.category == "provider" and tries.lms:
         return Again(lm=tries.lms[0])

@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from dspex.contracts import headers
 from dspex.contracts.envelope import Candidate, Decision
 from dspex.contracts.failures import BadRequest, NoWorker, nearest
-from dspex.router.targets import sound
+from dspex.router.targets import gpu_free_mib, gpu_promised, sound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -104,7 +104,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     @property
     def is_plain(self) -> bool:
         """Whether it asks for nothing that few requests ask for."""
-        return not (self.full or self.dspy or self.gpu_mib or self.pools)
+        return not (self.full or self.dspy or self.pools)
 
 
 def read_versions(text: str) -> str:
@@ -138,6 +138,8 @@ def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decis
     able = [one for one in targets if _fits(one, wanted, one.beat.operations)]
     if not able:
         able = [one for one in targets if _fits(one, wanted, one.beat.spare)]
+    if wanted.gpu_mib:
+        able = _with_memory(able, wanted, targets)
     if not able:
         raise _nobody(wanted, targets)
     compared = _preferred(able, wanted)
@@ -162,6 +164,8 @@ def may_come(target: Target, wanted: Wanted) -> bool:
     beat = target.beat
     does = wanted.operation in beat.operations or wanted.operation in beat.spare
     coming = beat.state == "starting" or (beat.state == "ready" and target.unreachable)
+    # Memory that is not free now is when others are done.
+    coming |= 0 < wanted.gpu_mib <= target.gpu_total_mib
     return does and coming and wanted.route.admits(target)
 
 
@@ -184,8 +188,15 @@ def _fits_wishes(target: Target, wanted: Wanted) -> bool:
         beat.pool not in wanted.full
         and (not wanted.pools or beat.pool in wanted.pools)
         and (not (wanted.dspy and beat.dspy) or _runs(wanted.dspy, beat.dspy))
-        and (not wanted.gpu_mib or target.gpu_free_mib >= wanted.gpu_mib)
     )
+
+
+def _with_memory(
+    able: list[Target], wanted: Wanted, targets: Collection[Target]
+) -> list[Target]:
+    """Those with a GPU that has so much free and not promised to anybody."""
+    promised = gpu_promised(targets)
+    return [one for one in able if gpu_free_mib(one, promised) >= wanted.gpu_mib]
 
 
 @lru_cache(1024)
@@ -242,7 +253,9 @@ def _nobody(wanted: Wanted, targets: Collection[Target]) -> NoWorker | BadReques
             field="lm",
             hint="Add [lms.<name>] to the workers' configuration, or leave lm out.",
         )
-    return _nobody_fits(wanted, routed) or NoWorker(
+    promised = gpu_promised(targets)
+    most = max((gpu_free_mib(one, promised) for one in routed), default=0)
+    return _nobody_fits(wanted, routed, most) or NoWorker(
         f"No worker that does {wanted.operation!r} is ready"
         f" ({len(able)} known, {len(wanted.tried)} tried).",
         hint="Start one: `dspex up`, or dspex-worker --pool light on any machine.",
@@ -250,7 +263,7 @@ def _nobody(wanted: Wanted, targets: Collection[Target]) -> NoWorker | BadReques
     )
 
 
-def _nobody_fits(wanted: Wanted, able: list[Target]) -> NoWorker | None:
+def _nobody_fits(wanted: Wanted, able: list[Target], most: int) -> NoWorker | None:
     """Name the wish that none of those who could answer meets, if it is one."""
     if wanted.dspy and not any(_runs(wanted.dspy, one.beat.dspy) for one in able):
         there = sorted({one.beat.dspy for one in able})
@@ -259,7 +272,6 @@ def _nobody_fits(wanted: Wanted, able: list[Target]) -> NoWorker | None:
             field="options.dspy",
             hint="Start a pool with that release, or widen options.dspy.",
         )
-    most = max((one.gpu_free_mib for one in able), default=0)
     if wanted.gpu_mib > most:
         return NoWorker(
             f"No worker has {wanted.gpu_mib} MiB of GPU memory free. "

@@ -110,7 +110,7 @@ class Dispatcher:
         """Wait a little for somebody who starts, or comes back, or is started anew."""
         parts = self._parts
         left = min(parts.settings.hope - ticket.hoped, ticket.remaining)
-        lost = last is not None and last.code == WorkerLost.code
+        lost = last is not None and last.category == "infrastructure"
         coming = lost or any(may_come(one, wanted) for one in parts.targets.all())
         if left <= 0 or not coming:
             return False

@@ -25,6 +25,8 @@ from dspex.contracts.failures import (
     BusUnavailable,
     DeadlineExceeded,
     Internal,
+    ResourceCpu,
+    ResourceMemory,
     WorkerLost,
 )
 from dspex.contracts.subjects import DEFAULT_TENANT
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dspex.bus.core import Bus, Message, Replies
+    from dspex.contracts.failures import Failure
     from dspex.contracts.subjects import Subjects
     from dspex.router.settings import Settings
     from dspex.router.targets import Target, Targets
@@ -132,7 +135,7 @@ class Sender:
                 await dispatch.send_again()
                 wait = min(left, self._pause(ticket))
                 message = await dispatch.replies.next(wait)
-            except WorkerLost as lost:
+            except (WorkerLost, ResourceMemory, ResourceCpu) as lost:
                 end = failed(ticket.request.id, lost)
             except (NoResponders, BusUnavailable, TimeoutError) as silence:
                 end = self._unheard(ticket, target, dispatch, silence)
@@ -269,8 +272,8 @@ class _Dispatch:
 def _watching(target: Target, replies: Replies, dispatch: _Dispatch) -> Iterator[None]:
     """Be told when the process is lost, as a reply that fails, and when it is back."""
 
-    def lose() -> None:
-        replies.fail(_lost(target.beat.worker))
+    def lose(why: Failure | None) -> None:
+        replies.fail(why or _lost(target.beat.worker))
 
     def send_again() -> None:
         dispatch.is_due(0.0)  # it knows the request again, and runs it once

@@ -20,7 +20,7 @@ from dspex.bus.events import Events, audience_of
 from dspex.bus.health import Heart, read_beat
 from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
-from dspex.bus.responder import resident_bytes
+from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import BACKLOG, Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding
@@ -30,6 +30,7 @@ from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
 from dspex.router.caching import Cache
+from dspex.router.ends import lose_ended
 from dspex.router.estimates import ServiceTimes
 from dspex.router.handling import RequestHandler
 from dspex.router.health import Health
@@ -113,6 +114,7 @@ class Router:
     async def start(self) -> None:
         """Learn who is there, then take requests."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
+        await self._bus.subscribe(self._subjects.notice("worker"), self._hear_end)
         self._stop_watching = self._bus.when_back(self._back)
         await self._bus.publish(self._subjects.discover())
         await asyncio.sleep(self._settings.learning)
@@ -139,8 +141,9 @@ class Router:
             operations=[],
             concurrency=BACKLOG,
             in_flight=self._handler.in_hand,
+            waiting=self._parts.places.queued,
             python=platform.python_version(),
-            host=platform.node(),
+            host=host_name(os.environ),
             pid=os.getpid(),
             rss=resident_bytes(),
         )
@@ -234,6 +237,11 @@ class Router:
             return
         self.targets.hear(beat, self._clock())
         self._parts.places.heard_from(beat.pool)
+
+    def _hear_end(self, message: Message) -> None:
+        """A supervisor saw a worker end: nobody need find out by its silence."""
+        if pool := lose_ended(message.data, self.targets):
+            self._parts.places.heard_from(pool)
 
     def _hear_accepted(self, message: Message) -> None:
         """Another router gave a request to somebody: should it come here again."""

@@ -9,13 +9,15 @@ that comes what this router has sent and knows no end of, which is true always.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dspex.router.settings import DEFAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from dspex.contracts.failures import Failure
     from dspex.contracts.heartbeats import Heartbeat
     from dspex.contracts.words import Words
 
@@ -38,7 +40,8 @@ class Target:
         unreachable: Nobody listened where it takes requests, since its last
             heartbeat; it may still be finishing what it has.
         barred: Its breaker is open.
-        on_lost: What to call when it is lost, by who waits for it.
+        on_lost: What to call when it is lost, by who waits for it: with why, if it
+            is known.
         on_back: What to call when it had lost its connection and has one again: its
             words of that time are lost.
     """
@@ -47,7 +50,7 @@ class Target:
         self.own = 0
         self.own_gpu_mib = 0
         self.barred = False
-        self.on_lost: set[Callable[[], None]] = set()
+        self.on_lost: set[Callable[[Failure | None], None]] = set()
         self.on_back: set[Callable[[], None]] = set()
         self.beat = beat
         self._router = router
@@ -77,11 +80,21 @@ class Target:
         return max(1, self.beat.concurrency - self.others) if self.takes_work else 0
 
     @property
-    def gpu_free_mib(self) -> int:
-        """Most free memory of one of its GPUs, without what is promised, MiB."""
-        best = max((gpu.free - gpu.reserved for gpu in self.beat.gpus), default=0)
-        reserved = sum(gpu.reserved for gpu in self.beat.gpus) >> 20
-        return (best >> 20) - max(0, self.own_gpu_mib - reserved)
+    def gpu_promised(self) -> dict[tuple[str, str], int]:
+        """What its requests declared, by host and UUID of the GPU, bytes.
+
+        What this router sent and its heartbeat does not say yet may be on any of
+        its GPUs, and so counts on all.
+        """
+        gpus = self.beat.gpus
+        unsaid = (self.own_gpu_mib << 20) - sum(gpu.reserved for gpu in gpus)
+        host = self.beat.host
+        return {(host, gpu.uuid): gpu.reserved + max(0, unsaid) for gpu in gpus}
+
+    @property
+    def gpu_total_mib(self) -> int:
+        """Memory of the largest of its GPUs, MiB."""
+        return max((gpu.total for gpu in self.beat.gpus), default=0) >> 20
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a newer heartbeat in."""
@@ -110,6 +123,21 @@ def sound(targets: list[Target]) -> list[Target]:
     heard = [one for one in targets if not one.suspect] or targets
     trusted = [one for one in heard if not one.barred]
     return trusted if 2 * len(trusted) >= len(heard) else heard
+
+
+def gpu_promised(targets: Iterable[Target]) -> Counter[tuple[str, str]]:
+    """What was declared on each GPU, whoever of those that share it has it, bytes."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in targets:
+        found.update(one.gpu_promised)
+    return found
+
+
+def gpu_free_mib(target: Target, promised: Mapping[tuple[str, str], int]) -> int:
+    """Most free memory of one of its GPUs, without what is promised, MiB."""
+    host = target.beat.host
+    free = (gpu.free - promised.get((host, gpu.uuid), 0) for gpu in target.beat.gpus)
+    return max(free, default=0) >> 20
 
 
 class Targets:
@@ -162,6 +190,8 @@ class Targets:
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a heartbeat in; ``leaving`` is the last one a process sends."""
+        if beat.implementation == "supervisor":
+            return  # it answers no requests
         known = self._routers if beat.implementation == "router" else self._known
         target = known.get(beat.worker)
         if beat.state == "leaving":
@@ -187,12 +217,12 @@ class Targets:
             self.lose(worker)
         return silent
 
-    def lose(self, worker: str) -> None:
+    def lose(self, worker: str, why: Failure | None = None) -> None:
         """Drop a process that is gone, and tell who waits for it."""
         target = self._known.pop(worker, None)
         self.gone(worker)
         for call in list(target.on_lost) if target else ():
-            call()
+            call(why)
 
     def _silent(self, known: dict[str, Target], now: float) -> list[str]:
         return [name for name, one in known.items() if now - one.seen > self._silence]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from dspex.bus.children import Child, Ended, Program
 from dspex.bus.core import Message
 from dspex.bus.tasks import Tasks
 from dspex.bus.testing import MemoryServer
-from dspex.cli.processes import Child, Ended, Program
 from dspex.cli.readiness import ROUTER_PING, News, Readiness, Waiting
 from dspex.contracts import encoding
 from dspex.contracts.heartbeats import Heartbeat

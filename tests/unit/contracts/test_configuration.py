@@ -12,9 +12,9 @@ from dspex.contracts.configuration import (
     Configuration,
     ConfigurationError,
     Lm,
-    Pool,
     parse,
 )
+from dspex.contracts.pooling import Pool
 from dspex.contracts.subjects import Subjects
 
 EXAMPLE = """

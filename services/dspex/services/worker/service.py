@@ -15,6 +15,7 @@ import msgspec
 from dspy.utils import DummyLM
 from msgspec.structs import replace
 
+from dspex.bus.gpu import VISIBLE, Memory, open_nvml
 from dspex.bus.job_running import JobWorker
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import Profile, Responder
@@ -22,13 +23,13 @@ from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
-from dspex.contracts.configuration import ConfigurationError, Pool
+from dspex.contracts.configuration import ConfigurationError
+from dspex.contracts.failures import ResourceMemory
 from dspex.native.operations import OPERATIONS
 from dspex.native.service import run as native
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
-from dspex.services.worker.gpu import open_nvml
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.signatures import dspy_signature
@@ -36,12 +37,13 @@ from dspex.services.worker.streaming import chunks
 from dspex.services.worker.threads import Threads, contexts_are_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspex.bus.core import Message
     from dspex.bus.events import Events
     from dspex.bus.running import Run
     from dspex.contracts.configuration import Configuration
+    from dspex.contracts.pooling import Pool
     from dspex.contracts.requests import Body
 
 _log = logging.getLogger(__name__)
@@ -49,8 +51,8 @@ _log = logging.getLogger(__name__)
 DEFAULT_OPERATION = "predict"
 """What a message to a pool's subject asks for when it does not say."""
 
-GRACE = 30.0
-"""Seconds to finish what is in hand when told to stop."""
+OUT_OF_MEMORY = 12
+"""Exit status of a worker in which an allocation failed, as the system numbers it."""
 
 
 def configure_dspy() -> None:
@@ -64,17 +66,32 @@ def configure_dspy() -> None:
     dspy.configure(disable_history=True, trace=None, warn_on_type_mismatch=False)
 
 
-async def main(context: Context) -> None:
-    """Serve until told to stop, then drain."""
+def _as_it_is(run: Run) -> Run:
+    return run
+
+
+async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None:
+    """Serve until told to stop, then drain.
+
+    Args:
+        context: What the program was started with.
+        wrap: Puts something around what does an operation.
+
+    Raises:
+        SystemExit: An allocation failed: what is left of the process is not to be
+            trusted with more than the requests it has.
+    """
     name: str = context.arguments.pool
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context.configuration, context.environ, pool)
-    found = _profile(context.configuration, name, pool)
+    memory = Memory(open_nvml(context.environ.get(VISIBLE)))
+    found = _profile(context.configuration, name, pool, memory)
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
     programs = Programs(lms, pool.lm, threads)
     slots = Slots(pool.concurrency, pool.queue)
-    run = _runner(programs)
+    exhausted = Exhausted(context.stop)
+    run = exhausted.noticed(wrap(_runner(programs)))
     responder = Responder(context, found, slots, run)
     jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
@@ -84,10 +101,42 @@ async def main(context: Context) -> None:
     await jobs.start()
     _log.info("worker ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
-    await asyncio.gather(jobs.stop(GRACE), responder.stop(GRACE))
+    await asyncio.gather(jobs.stop(pool.grace_s), responder.stop(pool.grace_s))
     await lms.aclose()
     if threads is not None:
         threads.close()
+    if exhausted.happened:
+        raise SystemExit(OUT_OF_MEMORY)
+
+
+class Exhausted:
+    """Whether an allocation ever failed here; then no more requests are taken.
+
+    Args:
+        stop: Set when it happens.
+    """
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.happened = False
+        self._stop = stop
+
+    def noticed(self, run: Run) -> Run:
+        """The same as ``run``, watched."""
+
+        async def watched(operation: str, body: Body, events: Events) -> Outcome:
+            try:
+                return await run(operation, body, events)
+            except (MemoryError, ResourceMemory) as error:
+                if not self.happened:
+                    _log.error("out of memory: finishing what is in hand, then leaving")
+                self.happened = True
+                self._stop.set()
+                raise ResourceMemory(
+                    "The process ran out of its memory limit.",
+                    hint="Ask for less at a time, or raise memory_mib of the pool.",
+                ) from error
+
+        return watched
 
 
 async def warm_up() -> None:
@@ -155,10 +204,14 @@ def _versions(configuration: Configuration) -> str:
     return digest.hexdigest()[:16]
 
 
-def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
+def _profile(
+    configuration: Configuration, name: str, pool: Pool, memory: Memory
+) -> Profile:
     subjects = configuration.subjects
     worker = f"{name}-{uuid4().hex[:12]}"
     operations, spare = catalog.served_by("python"), catalog.served_by("native")
+    if pool.operations:
+        operations, spare = list(pool.operations), []
     return Profile(
         info=ServiceInfo(
             name=f"dspex-worker-{name}",
@@ -180,6 +233,7 @@ def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
             operations=frozenset(operations + spare),
             request_timeout_s=pool.request_timeout_s,
             dspy=dspy.__version__,
+            memory=memory,
         ),
         direct=(subjects.pool_run(name), subjects.tenant_pool_runs(name)),
         queue=name,
@@ -190,7 +244,7 @@ def _profile(configuration: Configuration, name: str, pool: Pool) -> Profile:
         lms=sorted(configuration.lms),
         lm=pool.lm,
         versions=_versions(configuration),
-        gpus=open_nvml(),
+        gpus=memory.read,
     )
 
 

@@ -1,25 +1,31 @@
-"""One child process: started, watched, stopped, its output kept in a file."""
+"""One child process: started, watched, stopped, its output kept in a file.
+
+The other end is here too: how a process ends with who started it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
 
-from dspex.cli import loglines
+from dspex.bus import loglines
 
 if TYPE_CHECKING:
     import re
     from asyncio.subprocess import Process
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
-Role = Literal["server", "guard", "model", "router", "native", "state", "worker"]
+Role = Literal[
+    "server", "guard", "model", "router", "native", "state", "supervisor", "worker"
+]
 
 _TAIL_BYTES = 8192
 
@@ -134,23 +140,37 @@ class Child:
                 log.flush()
 
     async def wait(self) -> None:
-        """Wait until it has ended."""
+        """Wait until it has ended, then end what it started and left behind."""
         if self._process is not None:
+            ran = self.running
             await self._process.wait()
+            if ran:  # long after the end that number may be somebody else's
+                self._end_group()
+
+    def ask_to_stop(self) -> None:
+        """Send it SIGTERM, if it runs."""
+        if self.running and self._process is not None:
+            self._process.terminate()
 
     async def stop(self, grace: float) -> None:
         """Ask it to end; after ``grace`` seconds, end it and what it started."""
         if self._process is None:
             return
         if self.running:
-            self._process.terminate()
+            self.ask_to_stop()
             try:
                 async with asyncio.timeout(grace):
                     await self._process.wait()
             except TimeoutError:
                 self.kill()
                 await self._process.wait()
+            self._end_group()
         self.release()
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        if self.running and self._process is not None and self._process.stdin:
+            self._process.stdin.write(f"{line}\n".encode())
 
     def release(self) -> None:
         """Close the pipe that says we are there."""
@@ -162,6 +182,13 @@ class Child:
         if self.running:
             # It leads its own group, which exists for as long as it is not waited for.
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _end_group(self) -> None:
+        # As long as one of its group lives, the system gives nobody else that number.
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return  # nobody is left; macOS says that it is not permitted
 
     def tail(self) -> str:
         """The last lines of its log that say what went wrong."""
@@ -180,12 +207,7 @@ class Child:
         return f"{self._how_it_ended()}.{shown}"
 
     def _how_it_ended(self) -> str:
-        status = self.status
-        if status is not None and status < 0:
-            how = f"was ended by {signal.Signals(-status).name}"
-        else:
-            how = f"ended with status {status}"
-        return f"{self.program.name} {how}"
+        return f"{self.program.name} {how_it_ended(self.status)}"
 
     async def _line(self) -> bytes:
         output = self._process.stdout if self._process else None
@@ -199,3 +221,29 @@ class Child:
     def _open_log(self) -> BinaryIO:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         return self.log.open("ab")
+
+
+def how_it_ended(status: int | None) -> str:
+    """``was ended by SIGKILL`` or ``ended with status 1``."""
+    if status is not None and status < 0:
+        try:
+            return f"was ended by {signal.Signals(-status).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"was ended by signal {-status}"
+    return f"ended with status {status}"
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(environ: Mapping[str, str]) -> None:
+    """Ask the system to end this process with its parent, if that started it so.
+
+    It holds until the program handles signals itself and watches its parent's pipe:
+    while it imports, and that takes seconds.
+    """
+    if environ.get("DSPEX_PARENT_PIPE") != "1" or sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

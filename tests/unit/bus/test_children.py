@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dspex.bus.children import Child, Ended, Program
 from dspex.bus.tasks import Tasks
 from dspex.cli import server
-from dspex.cli.processes import Child, Ended, Program
 
 STUBBORN = """
 import signal, time

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dspex.cli import loglines
+from dspex.bus import loglines
 
 SERVER = """\
 [7] 2026/01/02 03:04:05.000001 [INF] Starting nats-server

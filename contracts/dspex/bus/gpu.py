@@ -1,0 +1,120 @@
+"""GPU memory by NVML: what there is, what is free, what is promised.
+
+A machine without a GPU is a value, not an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from dspex.contracts.heartbeats import Gpu
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Variable that names the GPUs a process may use, by UUID or index."""
+
+LOOK_AGAIN = 0.5
+"""Seconds until a request that waits for memory looks whether others freed some."""
+
+
+def open_nvml(visible: str | None = None) -> Callable[[], list[Gpu]]:
+    """Start NVML and return what reads the GPUs; without NVML, that finds none.
+
+    Args:
+        visible: Those to read, as in ``CUDA_VISIBLE_DEVICES``; ``None``: all.
+    """
+    try:
+        import pynvml  # from nvidia-ml-py, in the extra `gpu`
+    except ImportError:
+        return _none
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return _none
+    wanted = None if visible is None else visible.replace(" ", "").split(",")
+    return lambda: read(pynvml, wanted)
+
+
+def read(nvml: Any, wanted: list[str] | None = None) -> list[Gpu]:
+    """The GPUs as they are now; those that cannot be read are left out."""
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:
+        return []
+    found = []
+    for index in range(count):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            name = nvml.nvmlDeviceGetName(handle)
+            uuid = str(nvml.nvmlDeviceGetUUID(handle))
+        except nvml.NVMLError:
+            continue
+        if wanted is None or str(index) in wanted or uuid in wanted:
+            gpu = Gpu(name=str(name), total=memory.total, free=memory.free, uuid=uuid)
+            found.append(gpu)
+    return found
+
+
+class Memory:
+    """GPU memory that running requests declared: never more than there is.
+
+    Args:
+        gpus: Reads the GPUs.
+    """
+
+    def __init__(self, gpus: Callable[[], list[Gpu]]) -> None:
+        self._gpus = gpus
+        self._reserved: dict[str, int] = {}
+        self._freed = asyncio.Condition()
+
+    def read(self) -> list[Gpu]:
+        """The GPUs, with what is reserved on them; safe from another thread."""
+        reserved = self._reserved.copy()
+        return [
+            replace(gpu, reserved=reserved.get(gpu.uuid, 0)) for gpu in self._gpus()
+        ]
+
+    @asynccontextmanager
+    async def reserve(self, mib: int) -> AsyncIterator[None]:
+        """Hold ``mib`` MiB of one GPU; wait until one has them free.
+
+        A process without a GPU has nothing to hold: its request runs.
+        """
+        if not mib or not self._gpus():
+            yield
+            return
+        uuid = await self._wait_for(mib << 20)
+        try:
+            yield
+        finally:
+            self._reserved[uuid] -= mib << 20
+            async with self._freed:
+                self._freed.notify_all()
+
+    async def _wait_for(self, size: int) -> str:
+        while True:
+            roomy = max(self.read(), key=_room, default=None)
+            if roomy is not None and _room(roomy) >= size:
+                reserved = self._reserved.get(roomy.uuid, 0)
+                self._reserved[roomy.uuid] = reserved + size
+                return roomy.uuid
+            try:
+                async with asyncio.timeout(LOOK_AGAIN), self._freed:
+                    await self._freed.wait()
+            except TimeoutError:
+                continue  # another process may have freed some, unheard
+
+
+def _room(gpu: Gpu) -> int:
+    return gpu.free - gpu.reserved
+
+
+def _none() -> list[Gpu]:
+    return []
