@@ -27,6 +27,10 @@ ANSWERS |= {
     f"event.{kind}": (event, envelope.Event) for kind, event in examples.EVENTS.items()
 }
 ANSWERS |= {
+    f"notice.{kind}": (notice, type(notice))
+    for kind, notice in examples.NOTICES.items()
+}
+ANSWERS |= {
     f"word.{name}": (word, words.Words) for name, word in examples.WORDS.items()
 }
 MESSAGES = REQUESTS | ANSWERS

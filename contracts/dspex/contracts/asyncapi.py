@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.contracts import admin, envelope, examples, headers, schemas
+from dspex.contracts import envelope, examples, headers, schemas
 from dspex.contracts.catalog import OPERATIONS, Operation
 from dspex.contracts.encoding import CONTENT_TYPES, JSON
 from dspex.contracts.heartbeats import Heartbeat
@@ -175,9 +175,10 @@ def _channels() -> dict[str, Schema]:
         ["heartbeat"],
         "Capacity and state of one process, every second.",
     )
-    found["notice.breaker"] = _channel(
-        _PLAIN.notice("breaker"), ["notice.breaker"], "What operators want to know."
-    )
+    for kind in examples.NOTICES:
+        found[f"notice.{kind}"] = _channel(
+            _PLAIN.notice(kind), [f"notice.{kind}"], "What operators want to know."
+        )
     return found
 
 
@@ -226,7 +227,8 @@ def _operations() -> dict[str, Schema]:
         found[f"{face}event"] = _one_way("send", f"{face}event")
         found[f"{face}cancel"] = _one_way("receive", f"{face}cancel")
     found["heartbeat"] = _one_way("send", "heartbeat")
-    found["notice.breaker"] = _one_way("send", "notice.breaker")
+    for kind in examples.NOTICES:
+        found[f"notice.{kind}"] = _one_way("send", f"notice.{kind}")
     return found
 
 
@@ -281,12 +283,11 @@ def _messages() -> dict[str, Schema]:
         {"$ref": _ANSWER_TYPE.format(name="Heartbeat")},
         examples.HEARTBEAT,
     )
-    found["notice.breaker"] = _message(
-        schemas.summary(admin.BreakerNotice),
-        "",
-        {"$ref": _ANSWER_TYPE.format(name="BreakerNotice")},
-        examples.BREAKER_NOTICE,
-    )
+    for kind, notice in examples.NOTICES.items():
+        named = _ANSWER_TYPE.format(name=type(notice).__name__)
+        found[f"notice.{kind}"] = _message(
+            schemas.summary(type(notice)), "", {"$ref": named}, notice
+        )
     return found
 
 
@@ -335,7 +336,7 @@ def _schemas() -> dict[str, Schema]:
             envelope.Done,
             envelope.Failed,
             envelope.Event,
-            admin.BreakerNotice,
+            *map(type, examples.NOTICES.values()),
             Heartbeat,
             *outputs,
         ],

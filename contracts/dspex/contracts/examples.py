@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import admin, envelope, job_examples, native_examples, words
+from dspex.contracts import admin, envelope, job_examples, native_examples, pool_examples, words
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
@@ -214,6 +214,13 @@ BREAKER_NOTICE = admin.BreakerNotice(
 )
 """A breaker that opened."""
 
+NOTICES = {
+    "breaker": BREAKER_NOTICE,
+    "desired": pool_examples.DESIRED_NOTICE,
+    "worker": pool_examples.WORKER_NOTICE,
+}
+"""What programs tell operators unasked, by the last token of its subject."""
+
 HEARTBEAT = Heartbeat(
     worker=WORKER,
     pool="light",
@@ -226,6 +233,7 @@ HEARTBEAT = Heartbeat(
     queue=64,
     in_flight=2,
     queued=0,
+    served=1204,
     routers={"router-61c0a9f2d37e": 2},
     lms=["default"],
     lm="default",
@@ -236,6 +244,13 @@ HEARTBEAT = Heartbeat(
     pid=4711,
     rss=412090368,
     loop_lag_ms=0.4,
-    gpus=[Gpu(name="NVIDIA L4", total=24152899584, free=23622320128)],
+    gpus=[
+        Gpu(
+            name="NVIDIA L4",
+            total=24152899584,
+            free=23622320128,
+            uuid="GPU-8f6c1a02-5d3e-4b7a-9c10-2e4f6a8b0c1d",
+        )
+    ],
 )
 """A heartbeat."""
