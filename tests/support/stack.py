@@ -187,6 +187,11 @@ class Stack:
             self._changed.clear()
             await self._changed.wait()
 
+    async def news(self) -> None:
+        """Wait for the next heartbeat."""
+        self._changed.clear()
+        await self._changed.wait()
+
     async def silence(self, seconds: float) -> None:
         """Wait until no heartbeat has come for so long."""
         while True:

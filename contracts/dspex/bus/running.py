@@ -26,6 +26,7 @@ from dspex.contracts.failures import (
     Cancelled,
     DeadlineExceeded,
     Failure,
+    ProgramError,
     ResourceMemory,
     Unsupported,
     WorkerLost,
@@ -151,6 +152,10 @@ class Runner:
             return self._failed(
                 attempt, ResourceMemory("The process ran out of its memory limit.")
             )
+        except SystemExit:
+            # A program may end itself, not the process it shares with others.
+            ended = ProgramError("The program called sys.exit().")
+            return self._failed(attempt, ended)
         except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
             return self._failed(attempt, internal())

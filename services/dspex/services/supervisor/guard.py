@@ -22,11 +22,11 @@ done
 tenths=0
 while [ "$tenths" -lt {tenths} ]; do
   left=
-  for one do kill -0 -- "-$one" 2>/dev/null && left=1; done
+  for one do kill -0 "-$one" 2>/dev/null && left=1; done
   [ -n "$left" ] || exit 0
   sleep 0.1; tenths=$((tenths + 1))
 done
-for one do kill -KILL -- "-$one" 2>/dev/null; done
+for one do kill -KILL "-$one" 2>/dev/null; done
 """
 
 

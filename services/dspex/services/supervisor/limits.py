@@ -33,7 +33,7 @@ class Usage(Struct, frozen=True):
 
     Attributes:
         processes: How many there are, the first one included.
-        memory: Their resident memory, bytes.
+        memory: Their resident memory that is no file's and not shared, bytes.
     """
 
     processes: int = 0
@@ -78,8 +78,10 @@ def usages(sessions: Iterable[int]) -> dict[int, Usage]:
         with contextlib.suppress(OSError, ValueError, IndexError):
             # After the name, which may hold anything but ends with the last ")".
             words = (entry / "stat").read_text().rpartition(")")[2].split()
-            session, pages = int(words[3]), int(words[21])
+            session = int(words[3])
             if session in found and words[0] != "Z":
+                resident, shared = (entry / "statm").read_text().split()[1:3]
+                own = (int(resident) - int(shared)) * page
                 used = found[session]
-                found[session] = Usage(used.processes + 1, used.memory + pages * page)
+                found[session] = Usage(used.processes + 1, used.memory + own)
     return found

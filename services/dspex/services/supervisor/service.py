@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from dspex.bus import logs, settings
 from dspex.bus.gpu import open_nvml
-from dspex.bus.health import Heart, read_beat
+from dspex.bus.health import Heart, State, read_beat
 from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
@@ -84,6 +84,7 @@ class Supervisor:
         self._wishes = Wishes(
             self.id, self._host, self.fleet, self._peers, self._reread
         )
+        self._state: State = "starting"
         self._announced: dict[str, int] = {}
         self._told: dict[str, tuple[Desired, float]] = {}
         self._tasks = Tasks()
@@ -143,7 +144,8 @@ class Supervisor:
             self._announce()
             if not ready and self.fleet.complete():
                 ready = True
-                self._heart.set_state("ready")
+                self._state = "ready"
+                self._heart.set_state(self._state)
                 _log.info(
                     "supervisor ready", extra={"workers": len(self.fleet.members)}
                 )
@@ -209,7 +211,10 @@ class Supervisor:
     def _announce(self) -> None:
         """What the heartbeat says of the pools: read there by another thread."""
         pools = {} if self._wishes.drained else self.fleet.pools
+        before = self._announced
         self._announced = {name: pool.processes for name, pool in pools.items()}
+        if self._announced != before:
+            self._heart.set_state(self._state)  # others count on it at once
 
     def _beat(self) -> Heartbeat:
         return Heartbeat(

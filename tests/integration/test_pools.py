@@ -1,0 +1,364 @@
+"""Pools that hold: a supervisor, its workers, and operators, on real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.chaos.load import Load, echo
+from tests.support.asking import question
+from tests.support.hosts import ROOT, WITHIN, Hosts, supervisor
+from tests.support.stack import Program
+
+from dspex.client import Client
+
+if TYPE_CHECKING:
+    from tests.support.asking import Asker
+    from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
+
+    from dspex.bus.connection import NatsBus
+
+pytestmark = [
+    pytest.mark.nats,
+    pytest.mark.dspy,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's"),
+]
+
+BAD = {"module": "tests.support.misbehaving", "env": {"PYTHONPATH": str(ROOT)}}
+
+
+@pytest.fixture(name="hosts")
+async def _hosts(own: Stack, bus: NatsBus) -> Hosts:
+    hosts = Hosts(bus, own)
+    await hosts.listen()
+    return hosts
+
+
+def configure(own: Stack, text: str) -> Path:
+    """Give a stack a configuration file."""
+    path = own.folder / "dspex.toml"
+    path.write_text(text)
+    own.environ["DSPEX_CONFIG"] = str(path)
+    for name in ("CONCURRENCY", "QUEUE"):  # they would win over the file
+        own.environ.pop(f"DSPEX_POOLS_LIGHT_{name}", None)
+    return path
+
+
+def pool(**settings: Any) -> str:
+    """The section of pool light, in a few words."""
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
+    return "\n".join(["[pools.light]", *lines])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
+        return f"{{ {inner} }}"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+async def start(own: Stack, hosts: Hosts, workers: int) -> Program:
+    """Start router, native-ops and a supervisor, and wait for its workers."""
+    kept = supervisor(own.folder)
+    await own.start(Program("dspex.router"), Program("dspex.native"), kept)
+    await own.ready(workers=0)
+    await hosts.ready(workers)
+    return kept
+
+
+def members_of(session: int) -> list[int]:
+    """The processes of a session that run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(words[3]) == session and words[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def environ_of(pid: int) -> list[bytes]:
+    """The variables of a process."""
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+async def gone(pids: list[int]) -> None:
+    """Wait for the end of processes that are not our children."""
+    loop = asyncio.get_running_loop()
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        over = asyncio.Event()
+        loop.add_reader(descriptor, over.set)
+        try:
+            async with asyncio.timeout(WITHIN):
+                await over.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+
+async def test_scale_under_load(
+    own: Stack, hosts: Hosts, bus: NatsBus, model: ScriptedModel
+) -> None:
+    """From 2 workers to 8 to 1 while clients ask: no request fails."""
+    configure(own, pool(processes=2))
+    await start(own, hosts, 2)
+    model.latency = 0.02
+    model.reply_with(echo)
+
+    async with Load(Client(bus, own.subjects), 4) as load:
+        up = await hosts.ask("scale", pool="light", processes=8)
+        await hosts.ready(8)
+        await load.more(50)
+        down = await hosts.ask("scale", pool="light", processes=1)
+        await hosts.ready(1)
+        await load.more(50)
+
+    assert (up["pools"], down["pools"]) == ({"light": 8}, {"light": 1})
+    assert load.failures == [], load.table()
+    ended = [one for one in hosts.notices if one["state"] == "ended"]
+    assert len(ended) == 7
+    assert all(one["asked"] and not one["code"] for one in ended)
+
+
+async def test_restart_replaces_under_load(
+    own: Stack, hosts: Hosts, bus: NatsBus, model: ScriptedModel
+) -> None:
+    """A restart puts what the file says now in place of every worker, unnoticed."""
+    path = configure(own, pool(processes=2, concurrency=4))
+    await start(own, hosts, 2)
+    before = {one["worker"] for one in await hosts.workers()}
+    model.latency = 0.02
+    model.reply_with(echo)
+    path.write_text(pool(processes=2, concurrency=5, env={"MY_RELEASE": "2"}))
+
+    async with Load(Client(bus, own.subjects), 4) as load:
+        await hosts.ask("restart", pool="light")
+        after = await hosts.until(
+            lambda found: (
+                len(found) == 2
+                and all(one["state"] == "ready" for one in found)
+                and not before & {one["worker"] for one in found}
+            )
+        )
+        await load.more(50)
+
+    assert load.failures == [], load.table()
+    assert [one["concurrency"] for one in after] == [5, 5]
+    for one in after:
+        environ = environ_of(one["pid"])
+        assert b"MY_RELEASE=2" in environ
+        assert b"OMP_NUM_THREADS=1" in environ
+
+
+async def test_drain_and_recycle(
+    own: Stack, hosts: Hosts, ask: Asker, model: ScriptedModel
+) -> None:
+    """A drained worker and one that has had its requests are replaced; a pool is not."""
+    configure(own, pool(processes=1, recycle_requests=3))
+    await start(own, hosts, 1)
+    first = (await hosts.workers())[0]["worker"]
+
+    answers = [await ask.ask("predict", question()) for _ in range(5)]
+    [second] = await hosts.until(
+        lambda found: (
+            len(found) == 1
+            and found[0]["state"] == "ready"
+            and found[0]["worker"] != first
+        )
+    )
+    await hosts.ask("drain", name=second["worker"])
+    [third] = await hosts.until(
+        lambda found: (
+            len(found) == 1
+            and found[0]["state"] == "ready"
+            and found[0]["worker"] != second["worker"]
+        )
+    )
+    await hosts.ask("drain", name="light")
+    await hosts.ready(0)
+    nobody = await hosts.ask("drain", name="nothing-of-that-name")
+
+    assert [one.code for one in answers] == ["done"] * 5
+    reasons = {n["worker"]: n["reason"] for n in hosts.notices if n["state"] == "ended"}
+    assert "requests" in reasons[first]
+    assert reasons[second["worker"]] == "it is drained"
+    assert third["worker"] in reasons
+    assert (nobody["pools"], nobody["workers"]) == ({}, [])
+
+
+async def test_nothing_outlives_a_killed_supervisor(
+    own: Stack, hosts: Hosts, ask: Asker
+) -> None:
+    """Its workers end, the one that is stuck and what they had started included."""
+    configure(own, pool(processes=2, **BAD))
+    kept = await start(own, hosts, 2)
+    pids = [one["pid"] for one in await hosts.workers()]
+    for one in await hosts.workers():
+        route = f"worker:{one['worker']}"
+        asked = question(question="have a child")
+        assert (await ask.ask("predict", asked, dspex_route=route)).code == "done"
+    family = [pid for one in pids for pid in members_of(one)]
+    os.kill(pids[0], signal.SIGSTOP)
+
+    await kept.kill()
+    await gone(family)
+
+    assert len(family) == 4
+    assert [members_of(pid) for pid in pids] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "said"),
+    [
+        ("hog", "resource_memory", "memory limit"),
+        ("segfault", "worker_lost", "was ended by SIGSEGV"),
+        ("vanish", "worker_lost", "ended with status 7"),
+        ("leave", "program_error", "sys.exit"),
+        ("spin", "resource_cpu", "was kept busy"),
+        ("multiply", "resource_cpu", "child processes, 8 are allowed"),
+        ("flood", "done", ""),
+    ],
+)
+async def test_misbehaving_programs(
+    misbehaving: tuple[Hosts, Asker], deed: str, code: str, said: str
+) -> None:
+    """The caller learns it, neighbours are served, the pool is refilled."""
+    hosts, ask = misbehaving
+    before = {one["worker"] for one in await hosts.ready(2)}
+    once = question(question=deed) | {"options": {"idempotent": False}}
+
+    bad, *good = await asyncio.gather(
+        ask.ask("predict", once, timeout=60),
+        *(ask.ask("predict", question(), timeout=60) for _ in range(8)),
+    )
+    if code not in ("done", "program_error"):
+        await hosts.until(lambda found: before != {one["worker"] for one in found})
+    after = await hosts.ready(2)
+
+    assert bad.code == code, bad.body
+    assert said in bad.body.get("message", "")
+    assert {answer.code for answer in good} == {"done"}
+    lost = before - {one["worker"] for one in after}
+    assert len(lost) == (code not in ("done", "program_error"))
+
+
+@pytest.fixture(scope="module", name="misbehaving")
+async def _misbehaving(
+    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A stack with two workers that do what they should not."""
+    from tests.support.asking import Asker as Asking
+    from tests.support.stack import Stack as Running
+    from tests.support.stack import worker_environ
+
+    from dspex.bus.connection import BusSettings, connect
+
+    folder = tmp_path_factory.mktemp("misbehaving")
+    environ = worker_environ(scripted.url)
+    bus = await connect(BusSettings(url=nats_url, name="test"))
+    async with Running(nats_url, folder, "misbehaving", environ) as stack:
+        limits = {"memory_mib": 600, "stall_s": 5.0, "max_children": 8}
+        configure(stack, pool(processes=2, nice=1, max_files=500, **limits, **BAD))
+        hosts = Hosts(bus, stack)
+        await hosts.listen()
+        await start(stack, hosts, 2)
+        yield hosts, Asking(bus, stack.subjects)
+    await bus.close()
+
+
+async def test_a_pool_that_crashes_backs_off(own: Stack, hosts: Hosts) -> None:
+    """Workers that cannot start are tried less and less often, and it is said why."""
+    configure(own, pool(processes=2, module="no_such_module"))
+    await own.start(supervisor(own.folder))
+
+    late = await hosts.told(lambda one: one["again_ms"] > 1500)
+    status = (await hosts.ask("pools"))["pools"][0]
+
+    assert "No module named no_such_module" in late["words"]
+    assert "No module named no_such_module" in status["trouble"]
+    assert status["again_ms"] > 0
+    assert all(one["code"] == "worker_lost" for one in hosts.notices)
+
+
+async def test_starts_are_staggered(own: Stack, hosts: Hosts) -> None:
+    """No more workers start at a time than may, and no heartbeat is missed."""
+    configure(own, pool(processes=6) + "\n[supervisor]\nstarting = 2\n")
+    beats: dict[str, list[float]] = {}
+    most = 0
+
+    def look(found: list[dict[str, Any]]) -> bool:
+        nonlocal most
+        most = max(most, sum(one["state"] == "starting" for one in found))
+        for beat in own.beats():
+            beats.setdefault(beat.worker, []).append(beat.at)
+        return [one["state"] for one in found] == ["ready"] * 6
+
+    await own.start(supervisor(own.folder))
+    await own.until(lambda: own.beats("supervisor") or own.beats() or own._beats)
+    await hosts.until(look)
+
+    gaps = [
+        later - earlier
+        for times in beats.values()
+        for earlier, later in itertools.pairwise(times)
+    ]
+    assert 1 <= most <= 2
+    assert max(gaps) < 3000
+
+
+async def test_two_hosts(own: Stack, hosts: Hosts, ask: Asker) -> None:
+    """Workers are spread over the hosts; one that is drained stays empty."""
+    configure(own, pool(processes=1))
+    await own.start(Program("dspex.router"), Program("dspex.native"))
+    await own.start(supervisor(own.folder, "one"), supervisor(own.folder, "two"))
+    await own.ready(workers=2)
+
+    spread = await hosts.all("scale", 2, pool="light", processes=3)
+    await own.until(lambda: len(own.beats()) == 3)
+    drained = await hosts.all("drain", 2, name="two")
+    await own.until(lambda: {one.host for one in own.beats()} == {"one"})
+    later = await hosts.all("scale", 2, pool="light", processes=2)
+    there = await hosts.all("pools", 2)
+    answer = await ask.ask("predict", question())
+
+    assert [one["pools"] for one in spread] == [{"light": 2}, {"light": 1}]
+    assert [one["pools"] for one in drained] == [{}, {"light": 0}]
+    assert [one["pools"]["light"] for one in later] == [2, 0]
+    assert [one["host"] for one in there] == ["one", "two"]
+    assert answer.code == "done"
+
+
+async def test_a_pool_scales_by_itself(
+    own: Stack, hosts: Hosts, ask: Asker, model: ScriptedModel
+) -> None:
+    """More requests than places bring more workers, up to max; their end, fewer."""
+    settings = {"processes": 1, "min": 1, "max": 2, "scale": "auto", "concurrency": 1}
+    configure(own, pool(**settings) + "\n[supervisor]\ndown_after_s = 3\n")
+    await start(own, hosts, 1)
+    model.latency = 12.0
+    asked = [
+        asyncio.ensure_future(ask.ask("predict", question(), timeout=90))
+        for _ in range(5)
+    ]
+
+    await hosts.ready(2)
+    by_hand = await hosts.ask("scale", pool="light", processes=1)
+    model.latency = 0.0
+    answers = await asyncio.gather(*asked)
+    await hosts.ready(1)
+
+    assert by_hand["code"] == "conflict"
+    assert [one.code for one in answers] == ["done"] * 5

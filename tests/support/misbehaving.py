@@ -1,0 +1,102 @@
+"""``python -m tests.support.misbehaving``: a worker whose programs do mischief.
+
+A pool's ``module`` may name it. What a question asks for is what its program does;
+every other question is answered as by any worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from dspex.services.worker.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.bus.events import Events
+    from dspex.bus.running import Outcome, Run
+    from dspex.contracts.requests import Body
+
+FLOOD = 40 << 20
+"""Bytes written by a program that writes too much."""
+
+_KEPT: list[object] = []
+
+
+def _hog() -> None:
+    while True:
+        _KEPT.append(bytearray(32 << 20))
+
+
+def _hog_and_forget() -> None:
+    try:
+        _hog()
+    finally:
+        _KEPT.clear()
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _leave() -> None:
+    sys.exit(3)
+
+
+def _vanish() -> None:
+    os._exit(7)
+
+
+def _flood() -> None:
+    for _ in range(FLOOD >> 16):
+        sys.stdout.write("x" * ((1 << 16) - 1) + "\n")
+    sys.stdout.flush()
+
+
+def _multiply() -> None:
+    for _ in range(40):
+        _have_a_child()
+    time.sleep(3)
+
+
+def _have_a_child() -> None:
+    _KEPT.append(subprocess.Popen(["sleep", "600"]))
+
+
+DEEDS: dict[str, Callable[[], None]] = {
+    "hog": _hog_and_forget,
+    "spin": _spin,
+    "segfault": _segfault,
+    "leave": _leave,
+    "vanish": _vanish,
+    "flood": _flood,
+    "multiply": _multiply,
+    "have a child": _have_a_child,
+}
+"""Question -> what its program does first."""
+
+
+def wrap(run: Run) -> Run:
+    """Do the deed of a question, then answer it."""
+
+    async def misbehave(operation: str, body: Body, events: Events) -> Outcome:
+        inputs = getattr(body, "inputs", {})
+        if deed := DEEDS.get(str(inputs.get("question"))):
+            deed()
+        return await run(operation, body, events)
+
+    return misbehave
+
+
+if __name__ == "__main__":
+    sys.exit(main(wrap))
