@@ -166,7 +166,7 @@ async def test_restart_replaces_under_load(
 async def test_drain_and_recycle(
     own: Stack, hosts: Hosts, ask: Asker, model: ScriptedModel
 ) -> None:
-    """A drained worker and one that has had its requests are replaced; a pool is not."""
+    """A drained worker and one that has served enough are replaced; a pool is not."""
     configure(own, pool(processes=1, recycle_requests=3))
     await start(own, hosts, 1)
     first = (await hosts.workers())[0]["worker"]
