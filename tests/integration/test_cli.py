@@ -84,13 +84,14 @@ class Folder:
 class Up:
     """A running `dspex up`."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *words: str) -> None:
         self.folder = folder
+        self._words = words
         self.process: asyncio.subprocess.Process
         self.said: list[str] = []
 
     async def __aenter__(self) -> Self:
-        self.process = await self.folder.start("up")
+        self.process = await self.folder.start("up", *self._words)
         await self.until("Ctrl-C")
         return self
 
@@ -296,3 +297,74 @@ async def test_call_without_a_server(folder: Folder) -> None:
 
     assert status == 1
     assert "dspex up" in err
+
+
+async def test_operators_commands(folder: Folder) -> None:
+    """Pools are shown, scaled, drained and restarted; what is not there is said."""
+    async with Up(folder) as up:
+        shown = await folder.run("pools", "--json")
+        scaled = await folder.run("scale", "light", "2")
+        await up.until("worker-light-2: ready")
+        picture = await folder.run("top", "--once")
+        wrong = await folder.run("scale", "lihgt", "2")
+        nothing = await folder.run("drain", "nothing")
+        nowhere = await folder.run("scale", "light", "1", "--host", "nowhere")
+        restarted = await folder.run("restart", "light", "--json")
+        drained = await folder.run("drain", "light")
+        await up.until("worker-light-1: stopped")
+        table = await folder.run("pools")
+
+    [host] = json.loads(shown[1])
+    [pool] = host["pools"]
+    [worker] = pool["workers"]
+    assert (pool["processes"], worker["state"]) == (1, "ready")
+    assert worker["dspy"]
+    assert worker["rss"] > 10_000_000
+    assert scaled[:2] == (0, f"{host['host']}  light: 2 workers\n")
+    assert "2 of 2 ready" in picture[1]
+    assert worker["worker"] in picture[1]
+    assert wrong[0] == 1
+    assert "Did you mean 'light'?" in wrong[2]
+    assert nothing[0] == 1
+    assert "not_found" in nothing[2]
+    assert "No supervisor is called 'nowhere'" in nowhere[2]
+    assert len(json.loads(restarted[1])[0]["workers"]) == 2
+    assert drained[0] == 0
+    assert "of 0 ready" in table[1]
+
+
+async def test_top_ends_with_ctrl_c(folder: Folder) -> None:
+    """`top` draws again and again, and Ctrl-C ends it with status 0."""
+    async with Up(folder):
+        top = await folder.start("top")
+        assert top.stdout is not None
+        for _ in range(2):
+            while b"dspex top" not in await top.stdout.readline():
+                pass
+        top.send_signal(signal.SIGINT)
+        _, err = await top.communicate()
+
+    assert (top.returncode, err) == (0, b"")
+
+
+async def test_another_host_joins(folder: Folder, tmp_path: Path) -> None:
+    """`up --join` adds a host with workers and nothing else."""
+    there = tmp_path / "there"
+    there.mkdir()
+    second = Folder(there, folder.model)
+    second.file("[pools.light]\nprocesses = 1\n")
+    async with Up(folder):
+        url = (folder.path / ".dspex" / "url").read_text().strip()
+        second.environ |= {MARK: folder.mark}
+        async with Up(second, "--join", url, "--host", "second") as joined:
+            shown = await folder.run("pools", "--json")
+            picture = await folder.run("pools")
+        alone = await folder.run("pools", "--json")
+
+    hosts = {one["host"]: one["pools"][0]["workers"] for one in json.loads(shown[1])}
+    assert len(hosts) == 2
+    assert [len(workers) for workers in hosts.values()] == [1, 1]
+    assert "second" in hosts
+    assert "second" in picture[1]
+    assert "router: ready" not in "".join(joined.said)
+    assert len(json.loads(alone[1])) == 1

@@ -339,7 +339,7 @@ def _override_one(
         table = _table(table, member, origins)
         path = [section.lower(), member, key]
     # A key of digits or a model called "true" is text all the same.
-    is_text = "str" in str(kinds.get(key, ""))
+    is_text = kinds.get(key) in (str, str | None)
     table[key] = text if is_text else _literal(text)
     return ".".join(path)
 

@@ -233,3 +233,27 @@ def _at(found: Any, path: str) -> Any:
     for name in path.split("."):
         found = found[name] if isinstance(found, dict) else getattr(found, name)
     return found
+
+
+def test_lists_in_variables() -> None:
+    """A variable holds a list or a table as the file would."""
+    environ = {
+        "DSPEX_POOLS_GPU_GPUS": '["all"]',
+        "DSPEX_POOLS_GPU_ENV": '{ A = "1" }',
+    }
+
+    pool = parse("", environ).pools["gpu"]
+
+    assert (pool.gpus, pool.env) == (["all"], {"A": "1"})
+
+
+def test_operations_of_a_pool_are_known() -> None:
+    """A pool does what workers do; another name is refused with the nearest one."""
+    said = refused('[pools.light]\noperations = ["predcit"]')
+
+    assert "Did you mean 'predict'?" in said
+
+
+def test_limits_of_a_pool_fit() -> None:
+    """The most processes are not fewer than the fewest."""
+    assert "less than pools.light.min" in refused("[pools.light]\nmin = 2\nmax = 1")
