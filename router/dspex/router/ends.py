@@ -11,6 +11,9 @@ from dspex.contracts.failures import Failure, ResourceCpu, ResourceMemory, Worke
 from dspex.contracts.pools import WorkerNotice
 
 if TYPE_CHECKING:
+    from dspex.bus.core import Bus, Message
+    from dspex.contracts.subjects import Subjects
+    from dspex.router.parts import Parts
     from dspex.router.targets import Targets
 
 _unread = logs.Seldom(logging.getLogger(__name__))
@@ -18,6 +21,16 @@ _unread = logs.Seldom(logging.getLogger(__name__))
 _KINDS: dict[str, type[Failure]] = {
     one.code: one for one in (ResourceCpu, ResourceMemory, WorkerLost)
 }
+
+
+async def listen(bus: Bus, subjects: Subjects, parts: Parts) -> None:
+    """Take notices in from now on."""
+
+    def hear(message: Message) -> None:
+        if pool := lose_ended(message.data, parts.targets):
+            parts.places.heard_from(pool)
+
+    await bus.subscribe(subjects.notice("worker"), hear)
 
 
 def lose_ended(data: bytes, targets: Targets) -> str:

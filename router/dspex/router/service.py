@@ -29,8 +29,8 @@ from dspex.contracts.envelope import failed
 from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
+from dspex.router import ends
 from dspex.router.caching import Cache
-from dspex.router.ends import lose_ended
 from dspex.router.estimates import ServiceTimes
 from dspex.router.handling import RequestHandler
 from dspex.router.health import Health
@@ -103,18 +103,13 @@ class Router:
         self._back_at = -math.inf
         self._pinged: set[str] = set()
         self._listening: list[Subscription] = []
-        self._service = Service(
-            bus,
-            self._subjects,
-            _info(self._subjects, self.id),
-            self._endpoints(),
-            BACKLOG + settings.queue,
-        )
+        info, backlog = _info(self._subjects, self.id), BACKLOG + settings.queue
+        self._service = Service(bus, self._subjects, info, self._endpoints(), backlog)
 
     async def start(self) -> None:
         """Learn who is there, then take requests."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
-        await self._bus.subscribe(self._subjects.notice("worker"), self._hear_end)
+        await ends.listen(self._bus, self._subjects, self._parts)
         self._stop_watching = self._bus.when_back(self._back)
         await self._bus.publish(self._subjects.discover())
         await asyncio.sleep(self._settings.learning)
@@ -237,11 +232,6 @@ class Router:
             return
         self.targets.hear(beat, self._clock())
         self._parts.places.heard_from(beat.pool)
-
-    def _hear_end(self, message: Message) -> None:
-        """A supervisor saw a worker end: nobody need find out by its silence."""
-        if pool := lose_ended(message.data, self.targets):
-            self._parts.places.heard_from(pool)
 
     def _hear_accepted(self, message: Message) -> None:
         """Another router gave a request to somebody: should it come here again."""
