@@ -25,6 +25,7 @@ from tests.bench import (
     native_replies,
     native_schemas,
     peer,
+    pools,
     results,
     scaling,
 )
@@ -61,10 +62,11 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "job_durability": jobs.job_durability,
     "scaling": scaling.scaling,
     "fastapi": peer.fastapi,
+    "pools": pools.pools,
     "memory": memory.memory,
 }
 
-LONG = frozenset({"memory"})
+LONG = frozenset({"memory", "pools"})
 """What takes minutes, so it is measured when it is named, or with ``--all``."""
 
 

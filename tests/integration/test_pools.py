@@ -15,6 +15,7 @@ import pytest
 from tests.chaos.load import Load, echo
 from tests.support.asking import question
 from tests.support.hosts import ROOT, WITHIN, Hosts, supervisor
+from tests.support.releases import INSTALLED, RELEASES, python_of
 from tests.support.stack import Program
 
 from dspex.client import Client
@@ -136,13 +137,15 @@ async def test_scale_under_load(
 async def test_restart_replaces_under_load(
     own: Stack, hosts: Hosts, bus: NatsBus, model: ScriptedModel
 ) -> None:
-    """A restart puts what the file says now in place of every worker, unnoticed."""
-    path = configure(own, pool(processes=2, concurrency=4))
+    """A restart puts another release of DSPy in place of every worker, unnoticed."""
+    path = configure(own, pool(processes=2))
     await start(own, hosts, 2)
     before = {one["worker"] for one in await hosts.workers()}
     model.latency = 0.02
     model.reply_with(echo)
-    path.write_text(pool(processes=2, concurrency=5, env={"MY_RELEASE": "2"}))
+    release = next(one for one in RELEASES if one != INSTALLED)
+    env = {"MY_RELEASE": "2"}
+    path.write_text(pool(processes=2, python=str(python_of(release)), env=env))
 
     async with Load(Client(bus, own.subjects), 4) as load:
         await hosts.ask("restart", pool="light")
@@ -156,7 +159,7 @@ async def test_restart_replaces_under_load(
         await load.more(50)
 
     assert load.failures == [], load.table()
-    assert [one["concurrency"] for one in after] == [5, 5]
+    assert [one["dspy"] for one in after] == [release] * 2
     for one in after:
         environ = environ_of(one["pid"])
         assert b"MY_RELEASE=2" in environ
