@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import admin, envelope, job_examples, native_examples, pool_examples, words
+from dspex.contracts import (
+    admin,
+    envelope,
+    job_examples,
+    native_examples,
+    pool_examples,
+    words,
+)
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
