@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,11 +28,13 @@ from dspex.contracts.failures import (
     nearest,
 )
 from dspex.contracts.requests import Body, Predict
+from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from dspex.bus.incoming import Request
     from dspex.bus.slots import Slots
+    from dspex.contracts.words import Word
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,31 @@ class Superseded(Exception):
     """A router gave the request to another process: nobody is told its end here."""
 
 
+class Moved(Superseded):
+    """Another process holds the session that the request is a turn of."""
+
+
+class Turns(Protocol):
+    """Sees to it that the turns of a session run here, one after another."""
+
+    def refusal(self, request: Request) -> type[Word] | None:
+        """Why a turn is not taken; ``None``: it is.
+
+        Raises:
+            Failure: It is refused, and the client is to be told so.
+        """
+        ...
+
+    def turn(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        """Wait until it is a turn's turn, and hold its session meanwhile.
+
+        Raises:
+            Moved: Another process holds the session.
+            Failure: There is no such session.
+        """
+        ...
+
+
 class Attempt:
     """One request in hand: its task, and why it was stopped if it was.
 
@@ -119,9 +146,13 @@ class Runner:
         identity: Who it is.
         slots: How many run at a time.
         run: Does an operation.
+        turns: Sees to the turns of sessions, in processes that hold some.
     """
 
-    def __init__(self, identity: Identity, slots: Slots, run: Run) -> None:
+    def __init__(
+        self, identity: Identity, slots: Slots, run: Run, turns: Turns | None = None
+    ) -> None:
+        self._turns = turns
         self._identity = identity
         self._slots = slots
         self._run = run
@@ -139,6 +170,8 @@ class Runner:
             if attempt.superseded:
                 raise Superseded from None
             return self._failed(attempt, attempt.stopped_by or stopping())
+        except Superseded:
+            raise
         except MemoryError:
             return self._failed(
                 attempt, ResourceMemory("The process ran out of its memory limit.")
@@ -166,7 +199,8 @@ class Runner:
                 attempt.events.reply_in(body.options.accept)
                 attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
-                async with self._watched(attempt, stays), self._slots.take():
+                turn = self._turn(attempt)
+                async with self._watched(attempt, stays), turn, self._slots.take():
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
         except TimeoutError:
@@ -177,6 +211,11 @@ class Runner:
                 f"of which {attempt.queue_ms:.0f} ms in the queue.",
                 hint="Send a later Dspex-Deadline, or add capacity.",
             ) from None
+
+    def _turn(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        if self._turns is None or not attempt.request.session:
+            return nullcontext()
+        return self._turns.turn(attempt)
 
     async def _run_slot(self, attempt: Attempt, body: Body) -> Outcome:
         attempt.run_begun = time.perf_counter()
@@ -234,8 +273,9 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
             field=headers.OPERATION,
             hint="Publish on dspex.v1.call.<operation>; a router knows who does it.",
         )
-    body: Body = encoding.decode(request.body, operation.request, request.media)
-    if request.lm and isinstance(body, Predict):
+    wanted = Turn if request.session else operation.request
+    body: Body = encoding.decode(request.body, wanted, request.media)
+    if request.lm and isinstance(body, Predict | Turn):
         return replace(body, lm=request.lm)
     return body
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.contracts import admin, envelope, native_examples, words
+from dspex.contracts import admin, envelope, native_examples, session_examples, words
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
 from dspex.contracts.failures import InvalidInputs, LmRateLimit
 from dspex.contracts.heartbeats import Gpu, Heartbeat
@@ -53,6 +53,7 @@ REQUESTS: dict[str, Body] = {
         options=Options(accept="application/json"),
     ),
     **native_examples.REQUESTS,
+    **session_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -77,6 +78,15 @@ _NATIVE = Metadata(
     run_ms=0.24,
     total_ms=0.75,
 )
+_STATE = Metadata(
+    implementation="state",
+    pool="state",
+    worker="state-5a0c7e21b9d3",
+    reason="only_candidate",
+    queue_ms=0.012,
+    run_ms=1.31,
+    total_ms=1.92,
+)
 
 
 def _done(outputs: dict[str, Any], metadata: Metadata) -> envelope.Done:
@@ -92,6 +102,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _NATIVE)
         for name, outputs in native_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _STATE)
+        for name, outputs in session_examples.OUTPUTS.items()
     },
 }
 """The reply that answers the request of the same operation."""
@@ -176,6 +190,7 @@ EVENTS: dict[str, Any] = {
 
 WORDS: dict[str, words.Words] = {
     "accepted": words.AcceptedWord(request=REQUEST, queued=0),
+    "moved": words.MovedWord(request=REQUEST, queued=0, in_hand=1, yours=1),
     "busy": words.BusyWord(request=REQUEST, queued=64),
     "refused": words.RefusedWord(request=REQUEST, failure=FAILED),
     "failed": words.FailedWord(

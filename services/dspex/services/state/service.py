@@ -15,6 +15,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.failures import Unsupported
 from dspex.contracts.subjects import STATE_POOL
+from dspex.services.state.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -40,8 +41,8 @@ GRACE = 10.0
 
 def operations(context: Context) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
-    del context
-    return {}
+    bus, subjects = context.bus, context.configuration.subjects
+    return Sessions(bus, subjects).operations()
 
 
 def runner(table: Mapping[str, Operation]) -> Run:
