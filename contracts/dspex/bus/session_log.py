@@ -99,7 +99,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
     def wants_snapshot(self, now: float) -> bool:
         """Whether a snapshot should take the place of what there is."""
-        if self.state is None:
+        if self.state is None or self.state.closed:
             return False
         often = max(SNAPSHOT_EVERY, len(self.state.turns) // 4)
         old = now - self.base_at > self.state.settings.ttl_s * 1000
@@ -195,14 +195,13 @@ class SessionLogs:
     async def names(self, tenant: str) -> list[str]:
         """The ids of a tenant's sessions that have a log, in order."""
         subjects = self._subjects.of(tenant)
-        wanted = {"subjects_filter": subjects.session_logs(), "offset": 0}
         found: list[str] = []
         while True:
+            wanted = {"subjects_filter": subjects.session_logs(), "offset": len(found)}
             said = await api(self._bus, f"STREAM.INFO.{self._stream}", wanted)
             page = said["state"].get("subjects") or {}
             found += [subject.split(".")[-2] for subject in page]
-            wanted["offset"] = int(wanted["offset"]) + len(page)
-            if not page or wanted["offset"] >= said.get("total", 0):
+            if not page or len(found) >= said.get("total", 0):
                 return sorted(found)
 
     async def _batch(self, subject: str, after: int) -> tuple[list[Message], bool]:

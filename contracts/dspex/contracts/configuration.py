@@ -93,6 +93,9 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight: How much of the work one process takes: 2 is twice its share.
         lm: Language model of requests that name none.
         request_timeout_s: Deadline of requests that bring none, seconds.
+        sessions: Sessions that one process keeps in memory; the others come back from
+            their logs when they are used.
+        session_idle_s: Seconds without a turn after which a session leaves memory.
     """
 
     processes: Annotated[int, Meta(ge=0)] = 1
@@ -101,6 +104,8 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     lm: str = "default"
     request_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    sessions: Annotated[int, Meta(ge=1)] = 1000
+    session_idle_s: Annotated[float, Meta(gt=0)] = 300.0
 
 
 class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

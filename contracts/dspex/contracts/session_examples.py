@@ -1,4 +1,4 @@
-"""One example of every operation on sessions: its body, and the outputs of its reply."""
+"""One example of every operation on sessions: its body and its reply's outputs."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ _SETTINGS: dict[str, Any] = {
 _USED = {"prompt_tokens": 142, "completion_tokens": 12, "total_tokens": 154, "calls": 1}
 
 
-def _info(turns: int, **changed: Any) -> dict[str, Any]:
+def _info(count: int, **changed: Any) -> dict[str, Any]:
     return {
         "session": "chat-1",
         "state": "open",
         "opened_at": _AT,
         "at": _AT,
         "expires_at": _AT + _DAY,
-        "turn_count": turns,
-        "usage": {name: turns * one for name, one in _USED.items() if turns},
+        "turn_count": count,
+        "usage": {name: count * one for name, one in _USED.items() if count},
         "values": {"user": "Ada"},
         "settings": _SETTINGS,
         "parent": None,

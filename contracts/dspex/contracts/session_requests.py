@@ -27,8 +27,8 @@ class OpenSession(Body, frozen=True, kw_only=True):
     """Begin a session.
 
     Attributes:
-        session: Its id; default: that of the request. One that exists is refused, unless this
-            very request has opened it.
+        session: Its id; default: that of the request. One that exists is refused,
+            unless this very request has opened it.
         signature: What its turns fill, unless they say otherwise. An input of type
             ``dspy.History`` gets the conversation so far.
         instructions: What to do, instead of the signature's own instructions.

@@ -174,7 +174,7 @@ class Subjects(Struct, frozen=True):
         return f"{self._face()}.session.{session}.run"
 
     def session_event(self, session: str, request: str, kind: str) -> str:
-        """``dspex.v1.session.<session>.event.<request>.<kind>``: the same, of a turn."""
+        """``dspex.v1.session.<session>.event.<request>.<kind>``: of a turn."""
         return f"{self._face()}.session.{session}.event.{request}.{kind}"
 
     def session_log(self, session: str) -> str:

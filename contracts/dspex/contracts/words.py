@@ -84,6 +84,4 @@ class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
     deltas: list[Text] = field(default_factory=list)
 
 
-Words = (
-    AcceptedWord | BusyWord | MovedWord | RefusedWord | FailedWord | FinishedWord
-)
+Words = AcceptedWord | BusyWord | MovedWord | RefusedWord | FailedWord | FinishedWord

@@ -33,6 +33,7 @@ from dspex.contracts.words import (
     BusyWord,
     FailedWord,
     FinishedWord,
+    MovedWord,
     RefusedWord,
     Words,
 )
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
 
 BUSY = "busy"
 NO_RESPONDERS = "no_responders"
+NOT_HELD = "not_held"
+"""Nobody listened on the subject of a session."""
+MOVED = "moved"
+"""Another process than the one chosen holds the session."""
+
+_WHY = {BusyWord: BUSY, MovedWord: MOVED}
 
 
 class Fallen(Exception):
@@ -105,6 +112,8 @@ class Sender:
         """
         async with await self._bus.replies() as replies:
             replies.target = self._subjects.worker_run(decision.worker)
+            if ticket.seat is not None and ticket.seat.subject:
+                replies.target = ticket.seat.subject
             sent = self._headers(ticket, decision, keep=keep)
             dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
             with _watching(target, replies, dispatch):
@@ -154,6 +163,8 @@ class Sender:
         elif isinstance(silence, NoResponders) and ticket.was_deaf:
             dispatch.is_due(self._settings.handshake)  # it comes back after us
         elif isinstance(silence, NoResponders):
+            if ticket.seat is not None and ticket.seat.subject:
+                raise Fallen(NOT_HELD)
             target.unreachable = True
             raise Fallen(NO_RESPONDERS)
         if worker not in self._targets:
@@ -176,8 +187,8 @@ class Sender:
         target.hear_word(word, self.clock())
         self.heard(target)
         match word:
-            case BusyWord():
-                raise Fallen(BUSY)
+            case BusyWord() | MovedWord():
+                raise Fallen(_WHY[type(word)])
             case RefusedWord():
                 raise failure(word.failure)
             case FinishedWord():
@@ -230,6 +241,9 @@ class Sender:
             headers.LM: decision.lm,
             headers.RETURN: "reply" if keep else "",
         }
+        if ticket.seat is not None:
+            optional[headers.SESSION] = ticket.seat.session
+            optional[headers.FENCE] = str(ticket.seat.fence)
         sent |= {name: value for name, value in optional.items() if value}
         return tracing.inject(sent)
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
 from dspex.bus.buckets import Bucket
+from dspex.bus.connection import NatsBus
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events, audience_of
 from dspex.bus.health import Heart, read_beat
@@ -22,6 +24,8 @@ from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import resident_bytes
 from dspex.bus.serving import BACKLOG, Endpoint, Service, ServiceInfo
+from dspex.bus.session_holders import Holders
+from dspex.bus.session_log import SessionLogs
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding
 from dspex.contracts.admin import BreakerNotice, Decisions, DecisionsRequest
@@ -38,6 +42,7 @@ from dspex.router.places import Places
 from dspex.router.quotas import Quotas, quotas_of
 from dspex.router.recording import Record, pool_loads
 from dspex.router.sending import Sender
+from dspex.router.sessions import Sessions
 from dspex.router.settings import DEFAULTS, Settings, settings_of
 from dspex.router.targets import Targets
 from dspex.router.tickets import Ticket
@@ -150,6 +155,7 @@ class Router:
         address = self._subjects.read_call(message.subject)
         timeout = self._settings.default_timeout
         request = incoming.read(message, address.name, address.tenant, timeout)
+        request = replace(request, session=address.session)
         logs.request_id.set(request.id)
         events = Events(self._bus, audience_of(request, self._subjects, 0))
         with tracing.span(f"route {request.operation}", request.headers) as span:
@@ -224,7 +230,16 @@ class Router:
             fallbacks=configuration.fallbacks,
             settings=settings,
             clock=self._clock,
+            sessions=self._sessions(),
         )
+
+    def _sessions(self) -> Sessions | None:
+        """What there is to know of sessions, where there can be any."""
+        if not isinstance(self._bus, NatsBus):
+            return None
+        logs = SessionLogs(self._bus, self._subjects)
+        holders = Holders(self._bus, self._subjects.prefix)
+        return Sessions(logs, holders, self._subjects, self.targets)
 
     def _hear(self, message: Message) -> None:
         try:
@@ -326,7 +341,12 @@ class Router:
 
     def _endpoints(self) -> list[Endpoint]:
         subjects = self._subjects
-        served = {"call": subjects.calls(), "tenant_call": subjects.tenant_calls()}
+        served = {
+            "call": subjects.calls(),
+            "tenant_call": subjects.tenant_calls(),
+            "session_call": subjects.session_calls(),
+            "tenant_session_call": subjects.tenant_session_calls(),
+        }
         # Every router hears these: any of them may have the request.
         heard = {
             "cancel": (subjects.cancels(), self.cancel),

@@ -190,10 +190,19 @@ class Sessions:
             if wanted is None:
                 return found
             try:
-                return await self._logs.append(tenant, session, found, wanted)
+                changed = await self._logs.append(tenant, session, found, wanted)
             except Conflict:
                 continue
+            return await self._compacted(tenant, session, changed)
         raise _contended(session)
+
+    async def _compacted(self, tenant: str, session: str, found: Found) -> Found:
+        if found.wants_snapshot(now_ms()):
+            try:
+                return await self._logs.compact(tenant, session, found)
+            except Conflict:
+                return found  # it changed again; whoever did that will do this
+        return found
 
     async def _forget_holder(self, tenant: str, session: str) -> None:
         holder = await self._holders.find(tenant, session)
