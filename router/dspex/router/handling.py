@@ -32,14 +32,11 @@ from dspex.contracts.failures import (
 from dspex.contracts.requests import Body, Predict
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
-from dspex.native.checking.requiring import extra_fields, require, require_demos
-from dspex.native.signatures.compiling import compile_signature
-from dspex.native.signatures.turns import require_turn
 from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
 from dspex.router.known import Known
-from dspex.router.sessions import Seat
+from dspex.router.sessions import fits, seated
 from dspex.router.tickets import Elsewhere
 
 if TYPE_CHECKING:
@@ -163,30 +160,11 @@ class RequestHandler:
         ticket.idempotent = is_idempotent(request.operation, body)
         await self._tell_requested(ticket, body)
         if isinstance(body, Turn):
-            body = await self._stands_for(ticket, operation, body)
+            body = await seated(self._parts.sessions, ticket, body)
         if not isinstance(body, Predict):
             return body, ""
         ticket.asked_lm = body.lm or ""
-        return body, _fits(body, request.operation)
-
-    async def _stands_for(
-        self, ticket: Ticket, operation: Operation, turn: Turn
-    ) -> Predict:
-        """The request a turn stands for, and a seat for it at its session's holder."""
-        request, sessions = ticket.request, self._parts.sessions
-        require_turn(operation)
-        if sessions is None:
-            raise Unsupported("This router serves no sessions: it has no JetStream.")
-        tenant, session = request.tenant, request.session
-        ticket.seat = Seat(sessions, tenant, session)
-        body = await sessions.stands_for(tenant, session, turn)
-        try:
-            _fits(body, request.operation)
-        except Failure:
-            # Perhaps it was closed, and another one opened under its id.
-            sessions.forget((tenant, session))
-            body = await sessions.stands_for(tenant, session, turn)
-        return body
+        return body, fits(body, request.operation)
 
     async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
         request = ticket.request
@@ -278,9 +256,9 @@ class RequestHandler:
     def _may_be_kept(self, ticket: Ticket) -> bool:
         settings = self._parts.settings
         mode = ticket.request.cache or settings.cache
-        known = ticket.request.media != encoding.ARROW and ticket.seat is None
-        state = catalog.operation(ticket.request.operation).implementation == "state"
-        known = known and not state
+        known = ticket.request.media != encoding.ARROW
+        lasting = catalog.operation(ticket.request.operation).implementation != "state"
+        known = known and lasting and ticket.seat is None
         return mode != "off" and ticket.idempotent and known and settings.cache_size > 0
 
     async def _once(
@@ -371,14 +349,6 @@ class RequestHandler:
             ticket.told = end
             await ticket.events.finish(end)
         return None if end.code == "done" else end.code
-
-
-def _fits(body: Predict, operation: str) -> str:
-    """Check values against a signature, and return the signature's digest."""
-    compiled = compile_signature(body.signature, body.instructions)
-    require(compiled, body.inputs, "inputs")
-    require_demos(compiled, body.demos, extra_fields(operation))
-    return compiled.digest
 
 
 def _unread_table(operation: Operation) -> Body:

@@ -15,8 +15,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.buckets import Bucket
-from dspex.bus.connection import NatsBus
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events, audience_of
 from dspex.bus.health import Heart, read_beat
@@ -24,8 +22,6 @@ from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import resident_bytes
 from dspex.bus.serving import BACKLOG, Endpoint, Service, ServiceInfo
-from dspex.bus.session_holders import Holders
-from dspex.bus.session_log import SessionLogs
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding
 from dspex.contracts.admin import BreakerNotice, Decisions, DecisionsRequest
@@ -42,8 +38,9 @@ from dspex.router.places import Places
 from dspex.router.quotas import Quotas, quotas_of
 from dspex.router.recording import Record, pool_loads
 from dspex.router.sending import Sender
-from dspex.router.sessions import Sessions
+from dspex.router.sessions import sessions_of
 from dspex.router.settings import DEFAULTS, Settings, settings_of
+from dspex.router.sharing import shared_cache
 from dspex.router.targets import Targets
 from dspex.router.tickets import Ticket
 
@@ -56,9 +53,6 @@ if TYPE_CHECKING:
     from dspex.router.caching import Shared
 
 _log = logging.getLogger(__name__)
-
-SHARED_CACHE = "dspex_cache"
-"""Bucket in which routers share kept answers."""
 
 
 class _Chosen(Struct):
@@ -230,16 +224,8 @@ class Router:
             fallbacks=configuration.fallbacks,
             settings=settings,
             clock=self._clock,
-            sessions=self._sessions(),
+            sessions=sessions_of(self._bus, self._subjects, self.targets),
         )
-
-    def _sessions(self) -> Sessions | None:
-        """What there is to know of sessions, where there can be any."""
-        if not isinstance(self._bus, NatsBus):
-            return None
-        logs = SessionLogs(self._bus, self._subjects)
-        holders = Holders(self._bus, self._subjects.prefix)
-        return Sessions(logs, holders, self._subjects, self.targets)
 
     def _hear(self, message: Message) -> None:
         try:
@@ -393,7 +379,7 @@ async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
     configuration = context.configuration
     settings = settings_of(configuration.router)
-    shared = await _shared_cache(context, settings)
+    shared = await shared_cache(context, settings)
     router = Router(context.bus, configuration, settings, shared=shared)
     heart = Heart(configuration.subjects, context.connect_again, router.beat, router.id)
     await router.start()
@@ -404,16 +390,3 @@ async def main(context: Context) -> None:
     heart.set_state("draining")
     await router.stop(grace=30.0)
     await heart.stop()
-
-
-async def _shared_cache(context: Context, settings: Settings) -> Bucket | None:
-    if not context.configuration.router.shared_cache:
-        return None
-    bucket = Bucket(
-        context.bus,
-        SHARED_CACHE,
-        ttl=settings.cache_ttl,
-        size=max(1, settings.cache_size * 4),
-    )
-    await bucket.open()
-    return bucket

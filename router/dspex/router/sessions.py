@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from dspex.bus.session_holders import NOBODY, Holder
-from dspex.bus.session_log import now_ms
-from dspex.contracts.failures import Conflict, Overloaded
-from dspex.native.signatures.turns import whole, with_history
+from dspex.bus.connection import NatsBus
+from dspex.bus.session_holders import NOBODY, Holder, Holders
+from dspex.bus.session_log import SessionLogs, now_ms
+from dspex.contracts import catalog
+from dspex.contracts.failures import Conflict, Failure, Overloaded, Unsupported
+from dspex.native.checking.requiring import extra_fields, require, require_demos
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.signatures.turns import require_turn, whole, with_history
 from dspex.router.sending import BUSY, MOVED, NOT_HELD, Fallen
 
 if TYPE_CHECKING:
-    from dspex.bus.session_holders import Holders
-    from dspex.bus.session_log import SessionLogs
+    from dspex.bus.core import Bus
     from dspex.contracts.envelope import Decision
     from dspex.contracts.requests import Predict
     from dspex.contracts.session_requests import Turn
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from dspex.contracts.subjects import Subjects
     from dspex.router.choosing import Wanted
     from dspex.router.targets import Targets
+    from dspex.router.tickets import Ticket
 
 MOST = 10_000
 """Sessions of which something is remembered; the least recently used leave."""
@@ -198,6 +202,53 @@ class Seat:
         # Who does not listen for a session may still be the one to take it.
         tried = wanted.tried if why == NOT_HELD else wanted.tried | {worker}
         return replace(wanted, tried=tried)
+
+
+async def seated(sessions: Sessions | None, ticket: Ticket, turn: Turn) -> Predict:
+    """Give a turn a seat at its session's holder.
+
+    Returns:
+        The request it stands for, as far as it can be checked here.
+
+    Raises:
+        NotFound: There is no such session.
+        Unsupported: The operation has no turns.
+        BusUnavailable: It cannot be known.
+    """
+    request = ticket.request
+    require_turn(catalog.operation(request.operation))
+    if sessions is None:
+        raise Unsupported("This router serves no sessions: it has no JetStream.")
+    key = request.tenant, request.session
+    ticket.seat = Seat(sessions, *key)
+    body = await sessions.stands_for(*key, turn)
+    try:
+        fits(body, request.operation)
+    except Failure:
+        # Perhaps it was closed, and another one opened under its id.
+        sessions.forget(key)
+        body = await sessions.stands_for(*key, turn)
+    return body
+
+
+def fits(body: Predict, operation: str) -> str:
+    """Check values against a signature, and return the signature's digest.
+
+    Raises:
+        Failure: It is no signature, or they do not fit.
+    """
+    compiled = compile_signature(body.signature, body.instructions)
+    require(compiled, body.inputs, "inputs")
+    require_demos(compiled, body.demos, extra_fields(operation))
+    return compiled.digest
+
+
+def sessions_of(bus: Bus, subjects: Subjects, targets: Targets) -> Sessions | None:
+    """What there is to know of sessions, where there can be any."""
+    if not isinstance(bus, NatsBus):
+        return None
+    holders = Holders(bus, subjects.prefix)
+    return Sessions(SessionLogs(bus, subjects), holders, subjects, targets)
 
 
 def _put(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
