@@ -11,6 +11,7 @@ from dspex.contracts.session_requests import (
     ListSessions,
     OpenSession,
     SetSession,
+    Turn,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ REQUESTS: dict[str, Body] = {
     "session.fork": ForkSession(session="chat-1", after=1, name="chat-2"),
 }
 """The body of a request, by operation."""
+
+TURN = Turn(inputs={"question": "And three of them?"})
+"""The body of a turn."""
 
 _SETTINGS: dict[str, Any] = {
     "signature": _SIGNATURE,

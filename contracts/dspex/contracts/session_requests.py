@@ -118,7 +118,7 @@ class ForkSession(Body, frozen=True, kw_only=True, rename={"name": "as"}):
         session: The other one.
         after: The last turn both have, by number or by request id; 0: none. Default:
             the last one.
-        name: Its id, in ``as``; default: that of the request.
+        as: Its id; default: that of the request.
     """
 
     session: SessionId
