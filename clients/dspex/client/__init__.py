@@ -3,6 +3,8 @@
 Imports the contracts and the bus. ``dspex.client.sync`` is its twin for notebooks.
 """
 
-from dspex.client.client import Client, Options, Prediction, connect
+from dspex.client.client import Client, Options, connect
+from dspex.client.prediction import Prediction
+from dspex.client.sessions import Session
 
-__all__ = ["Client", "Options", "Prediction", "connect"]
+__all__ = ["Client", "Options", "Prediction", "Session", "connect"]

@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
+from dspex.client.prediction import Prediction
+from dspex.client.sessions import Session, opened
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
     Done,
     Event,
     FailedEvent,
-    Metadata,
     Reply,
     failure,
 )
@@ -56,31 +57,6 @@ BACK = 5.0
 """Seconds after an outage in which routers may still be on their way back."""
 
 
-class Prediction(Struct, frozen=True, kw_only=True):
-    """An answer: its outputs are attributes too.
-
-    Attributes:
-        outputs: A value per output field.
-        metadata: Who answered, and how long it took.
-        request: Correlation id.
-    """
-
-    outputs: dict[str, Any]
-    metadata: Metadata
-    request: str
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.outputs[name]
-        except KeyError:
-            raise AttributeError(
-                f"No output {name!r}. Outputs: {', '.join(self.outputs)}."
-            ) from None
-
-    def __getitem__(self, name: str) -> Any:
-        return self.outputs[name]
-
-
 class Options(Struct, frozen=True, kw_only=True):
     """How requests are sent, and what of the model they change.
 
@@ -89,6 +65,7 @@ class Options(Struct, frozen=True, kw_only=True):
         request: Correlation id; default: a new one for each request.
         route: Who shall answer, as in the header ``Dspex-Route``.
         pool: A pool to ask without a router.
+        session: The session that requests are turns of.
         instructions: What to do, instead of the signature's own instructions.
         demos: Worked examples.
         lm: Name of a language model in the workers' configuration.
@@ -104,6 +81,7 @@ class Options(Struct, frozen=True, kw_only=True):
     request: str = ""
     route: str = ""
     pool: str = ""
+    session: str = ""
     instructions: str | None = None
     demos: list[dict[str, Any]] | None = None
     lm: str | None = None
@@ -261,6 +239,17 @@ class Client:
                 if event.__struct_config__.tag in FINAL_KINDS:
                     return
 
+    @asynccontextmanager
+    async def session(
+        self, signature: Any = None, **settings: Any
+    ) -> AsyncIterator[Session]:
+        """Open a session for as long as the block lasts; see ``sessions.opened``."""
+        session = await opened(self, signature, **settings)
+        try:
+            yield session
+        finally:
+            await session.close()
+
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""
         await self._bus.publish(self._subjects.cancel(request))
@@ -272,6 +261,8 @@ class Client:
     def _subject(self, operation: str) -> str:
         if self.options.pool:
             return self._subjects.pool_run(self.options.pool)
+        if self.options.session:
+            return self._subjects.session_call(self.options.session, operation)
         return self._subjects.call(operation)
 
     def _headers(self, operation: str) -> dict[str, str]:

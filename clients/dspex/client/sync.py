@@ -21,7 +21,8 @@ from dspex.client import client as asynchronous
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 
-    from dspex.client.client import Client, Prediction
+    from dspex.client.client import Client
+    from dspex.client.prediction import Prediction
     from dspex.contracts.envelope import Event
 
 _T = TypeVar("_T")
