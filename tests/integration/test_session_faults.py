@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -378,3 +379,31 @@ async def _until_back(talk: Conversations, session: str) -> Answer:
             continue
         if answer.code == "done":
             return answer
+
+
+async def test_forged_dispatch(own: Stack, talk: Conversations) -> None:
+    """Who may publish on the subject of one session gets at no other, nor takes it."""
+    await started(own)
+    mine, other = await talk.opened(), await talk.opened()
+    for session in (mine, other):
+        await talk.turn(session, "q0")
+    subject = talk.ask.subjects.session_run(mine)
+    sent = {
+        "Dspex-Operation": "predict",
+        "Dspex-Request": "forged",
+        "Dspex-Deadline": f"{(time.time() + 5) * 1000:.0f}",
+    }
+    named = {"Dspex-Session": other, "Dspex-Fence": "1"}
+    taken = {"Dspex-Session": mine, "Dspex-Fence": "999999999999"}
+    strange = {"Dspex-Session": mine, "Dspex-Fence": "1", "Dspex-Tenant": "acme"}
+    body = b'{"inputs": {"question": "forged"}}'
+    for forged in (named, taken, strange):
+        with pytest.raises(TimeoutError):
+            await talk.ask.bus.request(
+                subject, body, headers=sent | forged, timeout=0.5
+            )
+
+    answers = [await talk.turn(session, "q1") for session in (mine, other)]
+
+    assert [one.body["outputs"] for one in answers] == [{"answer": "q1/1"}] * 2
+    assert {one.body["metadata"]["reason"] for one in answers} == {"session_holder"}

@@ -7,12 +7,17 @@ import time
 from typing import TYPE_CHECKING
 
 from dspex.bus.session_log import NOTHING
+from dspex.contracts import headers
 from dspex.contracts.failures import Cancelled
+from dspex.contracts.subjects import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from dspex.bus.core import Subscription
+    from dspex.bus.core import Message, Subscription
     from dspex.bus.running import Attempt
     from dspex.bus.session_log import Found
+
+LONGEST = 19
+"""Digits of a fence at most."""
 
 
 class Held:
@@ -54,6 +59,21 @@ class Held:
             return True
         state = self.found.state
         return state is not None and state.find(request) is not None
+
+    def concerns(self, message: Message) -> bool:
+        """Whether what came on its subject is for it, as a router would send it.
+
+        Whoever may publish there cannot name another session, nor take it away.
+        """
+        found = message.headers
+        tenant = found.get(headers.TENANT, DEFAULT_TENANT)
+        fence = found.get(headers.FENCE, "")
+        return (
+            (tenant, found.get(headers.SESSION)) == (self.tenant, self.session)
+            and len(fence) < LONGEST
+            and fence.isdecimal()
+            and int(fence) <= self.fence
+        )
 
     def begin(self, attempt: Attempt) -> None:
         """Have a turn more; those before it are stopped if the session wants that."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from dspex.bus.connection import NatsBus
-    from dspex.bus.core import Handler
+    from dspex.bus.core import Handler, Message
     from dspex.bus.events import Events
     from dspex.bus.incoming import Request
     from dspex.bus.running import Attempt, Run
@@ -206,16 +206,21 @@ class Sessions:
         """Read a session, write down that it is held here, and listen for its turns."""
         try:
             await self._take_over(held, fence)
-            if held.subscription is None and self._take is not None:
-                subjects = self._subjects.of(held.tenant)
-                held.subscription = await self._bus.subscribe(
-                    subjects.session_run(held.session), self._take
-                )
-                await self._bus.flush()
+            if held.subscription is None:
+                await self._listen(held)
         except BaseException:
             await self._drop(held)
             raise
         self._make_room()
+
+    async def _listen(self, held: Held) -> None:
+        def take(message: Message) -> None:
+            if self._take is not None and held.concerns(message):
+                self._take(message)
+
+        subject = self._subjects.of(held.tenant).session_run(held.session)
+        held.subscription = await self._bus.subscribe(subject, take)
+        await self._bus.flush()
 
     async def _take_over(self, held: Held, fence: int) -> None:
         tenant, session, found = held.tenant, held.session, held.found
