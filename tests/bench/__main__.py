@@ -26,6 +26,7 @@ from tests.bench import (
     peer,
     results,
     scaling,
+    sessions,
 )
 from tests.bench.machine import machine
 from tests.bench.measure import tell
@@ -58,10 +59,13 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "concurrency_128": load.concurrency,
     "scaling": scaling.scaling,
     "fastapi": peer.fastapi,
+    "session_turn": sessions.turn,
+    "session_rebuild": sessions.rebuild,
+    "session_memory": sessions.many,
     "memory": memory.memory,
 }
 
-LONG = frozenset({"memory"})
+LONG = frozenset({"memory", "session_memory"})
 """What takes minutes, so it is measured when it is named, or with ``--all``."""
 
 
