@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,6 +11,8 @@ import pytest
 from tests.support.asking import Asker, chat
 from tests.support.sessions import SIGNATURE, Conversations, numbered
 
+from dspex.cli.__main__ import parse
+from dspex.cli.session import main as session_command
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
@@ -423,3 +426,31 @@ async def test_no_such_session(talk: Conversations) -> None:
 
     assert answer.code == "not_found"
     assert "session.open" in answer.body["hint"]
+
+
+async def test_command_line(
+    stack: Stack, talk: Conversations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sessions can be listed, shown and ended from the command line."""
+    session = await talk.opened()
+    await talk.turn(session, "why")
+
+    async def run(*words: str) -> tuple[int, str]:
+        arguments = parse(["session", *words, "--url", stack.url])
+        status = await asyncio.to_thread(session_command, arguments)
+        return status, capsys.readouterr().out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DSPEX_PREFIX", stack.prefix)
+        listed = await run("ls")
+        shown = await run("show", session)
+        as_json = await run("show", session, "--json")
+        closed = await run("close", session)
+        gone, _ = await run("show", session)
+
+    assert [status for status, _ in (listed, shown, as_json, closed)] == [0] * 4
+    assert session in listed[1]
+    assert "answer: why/0" in shown[1]
+    assert json.loads(as_json[1])["turn_count"] == 1
+    assert "is closed, after 1 turns" in closed[1]
+    assert gone == 1
