@@ -93,6 +93,7 @@ class Answerer:
         """
         timeout = self.identity.request_timeout_s
         router = message.headers.get(headers.ROUTER, "")
+        request: Request | None = None
         try:
             request = incoming.read_dispatched(message, timeout)
             if (refusal := self._refusal(request)) is not None:
@@ -102,7 +103,7 @@ class Answerer:
                 await self._say(message.reply, AcceptedWord, request)
                 reply, events = await self._answer(request)
         except Superseded as why:
-            if isinstance(why, Moved):
+            if isinstance(why, Moved) and request is not None:
                 await self._say(message.reply, MovedWord, request)
             return WorkerLost.code
         except Failure as failure:
