@@ -12,6 +12,7 @@ from tests.support.asking import Asker, chat
 from tests.support.sessions import SIGNATURE, Conversations, numbered
 
 from dspex.cli.__main__ import parse
+from dspex.cli.call import main as call_command
 from dspex.cli.session import main as session_command
 from dspex.contracts.subjects import Subjects
 
@@ -219,6 +220,10 @@ async def test_ends(talk: Conversations) -> None:
             pass
 
     assert (await talk.turn(session, "q")).code == "not_found"
+    again = await talk.opened(session=session)
+    answer = await talk.turn(again, "q")
+    assert answer.body["outputs"] == {"answer": "q/0"}
+    assert len(await talk.transcript(again)) == 1
 
 
 async def test_lives_on_while_used(talk: Conversations) -> None:
@@ -432,23 +437,29 @@ async def test_command_line(
     stack: Stack, talk: Conversations, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sessions can be listed, shown and ended from the command line."""
-    session = await talk.opened()
-    await talk.turn(session, "why")
+    session = f"s{uuid4().hex[:8]}"
 
-    async def run(*words: str) -> tuple[int, str]:
-        arguments = parse(["session", *words, "--url", stack.url])
-        status = await asyncio.to_thread(session_command, arguments)
+    async def run(*words: str, command: str = "session") -> tuple[int, str]:
+        arguments = parse([command, *words, "--url", stack.url])
+        does = {"session": session_command, "call": call_command}[command]
+        status = await asyncio.to_thread(does, arguments)
         return status, capsys.readouterr().out
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DSPEX_PREFIX", stack.prefix)
+        given = ["--signature", SIGNATURE, "--body", json.dumps({"session": session})]
+        opened = await run("session.open", *given, command="call")
+        turn = ["predict", "--session", session, "question=why"]
+        asked = await run(*turn, command="call")
         listed = await run("ls")
         shown = await run("show", session)
         as_json = await run("show", session, "--json")
         closed = await run("close", session)
         gone, _ = await run("show", session)
 
-    assert [status for status, _ in (listed, shown, as_json, closed)] == [0] * 4
+    each = (opened, asked, listed, shown, as_json, closed)
+    assert [status for status, _ in each] == [0] * 6
+    assert "why/0" in asked[1]
     assert session in listed[1]
     assert "answer: why/0" in shown[1]
     assert json.loads(as_json[1])["turn_count"] == 1

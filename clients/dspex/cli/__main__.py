@@ -190,6 +190,9 @@ def _add_call(found: argparse.ArgumentParser) -> None:
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument("--instructions", metavar="TEXT", help="what to do")
+    found.add_argument(
+        "--session", default="", metavar="ID", help="as a turn of this session"
+    )
     found.add_argument("--lm", metavar="NAME", help="language model by its name")
     found.add_argument(
         "--adapter", choices=("chat", "json", "xml"), help="how the prompt is written"

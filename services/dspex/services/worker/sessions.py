@@ -177,7 +177,11 @@ class Sessions:
         """
         audience = events.audience
         held = self._held[audience.subjects.tenant, audience.session]
-        state = held.found.live(held.session, now_ms())
+        state = held.found.state
+        if state is None or state.is_over(now_ms()):
+            # Perhaps another one was opened under its id: whoever holds it next looks.
+            await self._drop(held)
+            raise Moved
         logged = state.find(audience.request)
         if logged is not None:
             if (logged.operation, logged.inputs) != (operation, turn.inputs):
@@ -320,6 +324,8 @@ class Sessions:
 
     async def _let_go(self, held: Held) -> None:
         """Hold a session no longer, and say so."""
+        if not held.is_idle:
+            return  # a turn came meanwhile
         await self._drop(held)
         if not held.fence:
             return
