@@ -218,3 +218,28 @@ async def test_session(client: Client, model: ScriptedModel) -> None:
     assert found.values == {"a": 1, "b": 2}
     with pytest.raises(NotFound):
         await chat.predict(question="q2")
+
+
+async def test_session_without_await(
+    stack: Stack, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin for notebooks has sessions too."""
+    model.reply_with(numbered)
+    monkeypatch.setenv("DSPEX_PREFIX", stack.prefix)
+
+    def converse() -> tuple[list[str], int]:
+        with (
+            dspex.client.sync.connect(stack.url) as client,
+            client.session(SIGNATURE) as chat,
+        ):
+            answers = [chat.predict(question=f"q{number}").answer for number in (0, 1)]
+            chat.set(a=1)
+            fork = chat.fork(after=1)
+            answers.append(fork.predict(question="other").answer)
+            fork.close()
+            return answers, chat.get().turn_count
+
+    answers, turns = await asyncio.to_thread(converse)
+
+    assert answers == ["q0/0", "q1/1", "other/1"]
+    assert turns == 2

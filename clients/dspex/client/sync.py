@@ -17,13 +17,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex.client import client as asynchronous
+from dspex.client.sessions import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
     from dspex.client.client import Client
     from dspex.client.prediction import Prediction
+    from dspex.client.sessions import Session
     from dspex.contracts.envelope import Event
+    from dspex.contracts.session_requests import SessionDetails
 
 _T = TypeVar("_T")
 
@@ -65,6 +68,15 @@ class SyncClient:
         finally:
             self._wait(_close(events))
 
+    @contextmanager
+    def session(self, signature: Any = None, **settings: Any) -> Iterator[SyncSession]:
+        """As ``Client.session``."""
+        session = self._wait(opened(self._client, signature, **settings))
+        try:
+            yield SyncSession(session, self._wait)
+        finally:
+            self._wait(session.close())
+
     def cancel(self, request: str) -> None:
         """As ``Client.cancel``."""
         self._wait(self._client.cancel(request))
@@ -79,6 +91,50 @@ class SyncClient:
             if future.cancel():
                 asyncio.run_coroutine_threadsafe(_turn(), self._loop).result()
             raise
+
+
+class SyncSession:
+    """One session, as ``dspex.client.Session``.
+
+    Args:
+        session: The one it stands for.
+        wait: Runs what that one does, and waits for its end.
+    """
+
+    def __init__(self, session: Session, wait: Callable[[Any], Any]) -> None:
+        self.id = session.id
+        self._session = session
+        self._wait = wait
+
+    def predict(self, **inputs: Any) -> Prediction:
+        """As ``Session.predict``."""
+        return self.call("predict", inputs)
+
+    def chain_of_thought(self, **inputs: Any) -> Prediction:
+        """As ``Session.chain_of_thought``."""
+        return self.call("chain_of_thought", inputs)
+
+    def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
+        """As ``Session.call``."""
+        found: Prediction = self._wait(self._session.call(operation, inputs))
+        return found
+
+    def get(self, after: int = 0, limit: int = 100) -> SessionDetails:
+        """As ``Session.get``."""
+        found: SessionDetails = self._wait(self._session.get(after, limit))
+        return found
+
+    def set(self, **values: Any) -> None:
+        """As ``Session.set``."""
+        self._wait(self._session.set(**values))
+
+    def fork(self, after: int | str | None = None) -> SyncSession:
+        """As ``Session.fork``."""
+        return SyncSession(self._wait(self._session.fork(after)), self._wait)
+
+    def close(self) -> None:
+        """As ``Session.close``."""
+        self._wait(self._session.close())
 
 
 @contextmanager
