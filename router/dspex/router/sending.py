@@ -51,6 +51,8 @@ BUSY = "busy"
 NO_RESPONDERS = "no_responders"
 NOT_HELD = "not_held"
 """Nobody listened on the subject of a session."""
+TAKEN = "taken"
+"""Another router gave the session away meanwhile."""
 MOVED = "moved"
 """Another process than the one chosen holds the session."""
 

@@ -21,7 +21,7 @@ from dspex.contracts.failures import Conflict, Failure, Overloaded, Unsupported
 from dspex.native.checking.requiring import extra_fields, require, require_demos
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.signatures.turns import require_turn, whole, with_history
-from dspex.router.sending import BUSY, MOVED, NOT_HELD, Fallen
+from dspex.router.sending import BUSY, MOVED, NOT_HELD, TAKEN, Fallen
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus
@@ -140,7 +140,8 @@ class Seat:
     Attributes:
         session: Its id.
         fence: That of the holder it is sent to.
-        subject: Where the holder listens; empty: it does not yet, it is a new one.
+        subject: Where the holder listens; empty: on its own subject only, for it is a
+            new one, or has still to read the session.
     """
 
     def __init__(self, sessions: Sessions, tenant: str, session: str) -> None:
@@ -150,6 +151,8 @@ class Seat:
         self._sessions = sessions
         self._key = (tenant, session)
         self._before = NOBODY
+        self._own: set[int] = set()
+        self._directly: set[int] = set()
         self._left: set[int] = set()
         self._moves = 0
 
@@ -174,13 +177,15 @@ class Seat:
         """
         if wanted.holder:
             self.fence = self._before.fence
-            self.subject = self._sessions.run_subject(self._key)
+            direct = self.fence in self._directly
+            self.subject = "" if direct else self._sessions.run_subject(self._key)
             return
         try:
             holder = await self._sessions.bind(self._key, decision.worker, self._before)
         except Conflict:
-            raise Fallen(MOVED) from None
+            raise Fallen(TAKEN) from None
         self.fence, self.subject = holder.fence, ""
+        self._own.add(holder.fence)
 
     async def fell(self, why: str, wanted: Wanted, worker: str) -> Wanted:
         """What is wanted after a choice fell through.
@@ -191,16 +196,19 @@ class Seat:
         self._moves += 1
         if self._moves > MOVES:
             raise _restless(self.session)
-        if why == BUSY and self.subject:
+        if why == BUSY and self.fence not in self._own:
             settings = await self._sessions.settings(self._key)
             if settings.affinity != "hint":
                 raise _full(self.session)
         self._sessions.forget(self._key)
-        if why == MOVED:
+        if why == TAKEN:
+            return wanted
+        if why in (NOT_HELD, MOVED) and self.subject:
+            # If it is the holder all the same, it has still to read the session.
+            self._directly.add(self.fence)
             return wanted
         self._left.add(self.fence)
-        # Who does not listen for a session may still be the one to take it.
-        tried = wanted.tried if why == NOT_HELD else wanted.tried | {worker}
+        tried = wanted.tried if why == MOVED else wanted.tried | {worker}
         return replace(wanted, tried=tried)
 
 

@@ -61,19 +61,16 @@ class Held:
         return state is not None and state.find(request) is not None
 
     def concerns(self, message: Message) -> bool:
-        """Whether what came on its subject is for it, as a router would send it.
-
-        Whoever may publish there cannot name another session, nor take it away.
-        """
+        """Whether what came on its subject names it, and no other session."""
         found = message.headers
         tenant = found.get(headers.TENANT, DEFAULT_TENANT)
-        fence = found.get(headers.FENCE, "")
-        return (
-            (tenant, found.get(headers.SESSION)) == (self.tenant, self.session)
-            and len(fence) < LONGEST
-            and fence.isdecimal()
-            and int(fence) <= self.fence
-        )
+        return (tenant, found.get(headers.SESSION)) == (self.tenant, self.session)
+
+    def precedes(self, message: Message) -> bool:
+        """Whether what came is for a later holder, or says nothing of that."""
+        fence = message.headers.get(headers.FENCE, "")
+        known = fence.isdecimal() and len(fence) < LONGEST
+        return not known or int(fence) > self.fence
 
     def begin(self, attempt: Attempt) -> None:
         """Have a turn more; those before it are stopped if the session wants that."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dspex.bus.outgoing import answerable
 from dspex.bus.running import Moved, Outcome
 from dspex.bus.session_holders import Holders
 from dspex.bus.session_log import SessionLogs, now_ms
@@ -219,12 +220,24 @@ class Sessions:
 
     async def _listen(self, held: Held) -> None:
         def take(message: Message) -> None:
-            if self._take is not None and held.concerns(message):
+            if self._take is None or not held.concerns(message):
+                return
+            if held.precedes(message):
+                self._tasks.start(self._give_up(held, message), "give up")
+            else:
                 self._take(message)
 
         subject = self._subjects.of(held.tenant).session_run(held.session)
         held.subscription = await self._bus.subscribe(subject, take)
         await self._bus.flush()
+
+    async def _give_up(self, held: Held, message: Message) -> None:
+        """Say that the session has a later holder; it is listening on for nothing."""
+        await self._drop(held)
+        request = message.headers.get(headers.REQUEST, "")
+        if answerable(message.reply):
+            word = encoding.encode(MovedWord(request=request))
+            await self._bus.publish(message.reply, word)
 
     async def _take_over(self, held: Held, fence: int) -> None:
         tenant, session, found = held.tenant, held.session, held.found
