@@ -28,6 +28,7 @@ from tests.bench import (
     pools,
     results,
     scaling,
+    sessions,
 )
 from tests.bench.machine import machine
 from tests.bench.measure import tell
@@ -62,11 +63,14 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "job_durability": jobs.job_durability,
     "scaling": scaling.scaling,
     "fastapi": peer.fastapi,
+    "session_turn": sessions.turn,
+    "session_rebuild": sessions.rebuild,
+    "session_memory": sessions.many,
     "pools": pools.pools,
     "memory": memory.memory,
 }
 
-LONG = frozenset({"memory", "pools"})
+LONG = frozenset({"memory", "pools", "session_memory"})
 """What takes minutes, so it is measured when it is named, or with ``--all``."""
 
 

@@ -25,6 +25,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
         requests: The least number of requests sent meanwhile.
         rounds: How often other scenarios are repeated.
         troubles: What goes wrong with a language model.
+        sessions: Conversations that are held at a time.
+        turns: Turns of each.
     """
 
     workers: int
@@ -32,6 +34,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
     requests: int
     rounds: int
     troubles: tuple[str, ...]
+    sessions: int
+    turns: int
 
     @property
     def slots(self) -> int:
@@ -43,6 +47,22 @@ class Sizes(Struct, frozen=True, kw_only=True):
         return self.slots * 2 // 3
 
 
-FULL = Sizes(workers=8, kills=60, requests=200, rounds=3, troubles=("refuses", "hangs"))
-SHORT = Sizes(workers=3, kills=6, requests=40, rounds=1, troubles=("refuses",))
+FULL = Sizes(
+    workers=8,
+    kills=60,
+    requests=200,
+    rounds=3,
+    troubles=("refuses", "hangs"),
+    sessions=20,
+    turns=30,
+)
+SHORT = Sizes(
+    workers=3,
+    kills=6,
+    requests=40,
+    rounds=1,
+    troubles=("refuses",),
+    sessions=4,
+    turns=6,
+)
 SIZES = FULL if os.environ.get("DSPEX_CHAOS") == "full" else SHORT

@@ -16,7 +16,14 @@ READ = ("call", "cancel", "event", "native", "heartbeat")
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
     *("event", "events", "all_events", "cancel", "cancels", "record"),
-    *("session_call", "session_calls", "session_run", "session_log", "session_logs"),
+    *(
+        "session_call",
+        "session_event",
+        "session_calls",
+        "session_run",
+        "session_log",
+        "session_logs",
+    ),
 )
 """What clients publish or subscribe to, so what each tenant has for itself."""
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.asking import chat, question
+from tests.support.sessions import SIGNATURE, numbered
 
 import dspex.client
 import dspex.client.sync
+from dspex.client import Session
 from dspex.contracts.envelope import Accepted, Delta, DoneEvent
 from dspex.contracts.failures import (
     BadRequest,
@@ -19,6 +21,7 @@ from dspex.contracts.failures import (
     DeadlineExceeded,
     InvalidInputs,
     LmRateLimit,
+    NotFound,
 )
 
 if TYPE_CHECKING:
@@ -190,3 +193,53 @@ async def test_interrupted_twin_ends_its_request(
 
     assert said.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
     await asyncio.wait_for(model.disconnected(1), 10)
+
+
+async def test_session(client: Client, model: ScriptedModel) -> None:
+    """A session is opened, asked, forked and closed with the client."""
+    model.reply_with(numbered)
+    async with client.session(SIGNATURE, values={"a": 1}) as chat:
+        first = await chat.predict(question="q0")
+        texts = [
+            event.text
+            async for event in chat.stream("predict", {"question": "q1"})
+            if isinstance(event, Delta)
+        ]
+        await chat.set(b=2)
+        fork = await chat.fork(after=1)
+        other = await fork.predict(question="other")
+        found = await Session(client, chat.id).get()
+        await fork.close()
+
+    assert first.answer == "q0/0"
+    assert "".join(texts) == "q1/1"
+    assert other.answer == "other/1"
+    assert [turn.inputs["question"] for turn in found.turns] == ["q0", "q1"]
+    assert found.values == {"a": 1, "b": 2}
+    with pytest.raises(NotFound):
+        await chat.predict(question="q2")
+
+
+async def test_session_without_await(
+    stack: Stack, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin for notebooks has sessions too."""
+    model.reply_with(numbered)
+    monkeypatch.setenv("DSPEX_PREFIX", stack.prefix)
+
+    def converse() -> tuple[list[str], int]:
+        with (
+            dspex.client.sync.connect(stack.url) as client,
+            client.session(SIGNATURE) as chat,
+        ):
+            answers = [chat.predict(question=f"q{number}").answer for number in (0, 1)]
+            chat.set(a=1)
+            fork = chat.fork(after=1)
+            answers.append(fork.predict(question="other").answer)
+            fork.close()
+            return answers, chat.get().turn_count
+
+    answers, turns = await asyncio.to_thread(converse)
+
+    assert answers == ["q0/0", "q1/1", "other/1"]
+    assert turns == 2

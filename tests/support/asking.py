@@ -72,14 +72,20 @@ class Asker:
         return Answer(body=json.loads(message.data), headers=dict(message.headers))
 
     async def stream(
-        self, operation: str, body: Any, *, timeout: float = 20.0, **headers: Any
+        self,
+        operation: str,
+        body: Any,
+        *,
+        subject: str = "",
+        timeout: float = 20.0,
+        **headers: Any,
     ) -> Events:
         """Send one request and read its inbox until the empty message."""
         found = Events()
         sent = _headers(headers | {"dspex_stream": "inbox"}, timeout)
         async with await self.bus.replies(dedicated=True) as replies:
             await self.bus.publish(
-                self.subjects.call(operation),
+                subject or self.subjects.call(operation),
                 json.dumps(body).encode(),
                 headers=sent,
                 reply=replies.subject,

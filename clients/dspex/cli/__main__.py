@@ -12,10 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dspex.cli import call, decisions, demo, doctor, jobs, pools, provision, up
+from dspex.cli import (
+    call,
+    decisions,
+    demo,
+    doctor,
+    jobs,
+    pools,
+    provision,
+    session,
+    up,
+)
 from dspex.contracts import catalog
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import Failure
+from dspex.contracts.subjects import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,11 +83,25 @@ breakers, and the last decisions with their reasons.
   dspex decisions --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
 """
 
+_SESSION = """\
+Show which sessions are open, what one holds, or end one.
+
+  dspex session ls
+  dspex session show chat-1
+  dspex session close chat-1
+"""
+
 _DOCTOR = """\
 Look at what a stack needs on this machine: Python, nats-server, its port, the
 configuration, DSPy, the language model, the GPU. Says what to do about what is
 missing. Exit status 1 if something fails.
 """
+
+_SESSION_ACTIONS = {
+    "ls": "list the open sessions",
+    "show": "show a session and its turns",
+    "close": "end a session",
+}
 
 _CONFIG = "configuration file (default: DSPEX_CONFIG, else ./dspex.toml if it is there)"
 
@@ -101,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
         _add(commands, "provision", "make streams and consumers", provision.ABOUT)
     )
     pools.add(partial(_add, commands))
+    _add_session(_add(commands, "session", "look at sessions, end one", _SESSION))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -197,6 +223,9 @@ def _add_call(found: argparse.ArgumentParser) -> None:
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument("--instructions", metavar="TEXT", help="what to do")
+    found.add_argument(
+        "--session", default="", metavar="ID", help="as a turn of this session"
+    )
     found.add_argument("--lm", metavar="NAME", help="language model by its name")
     found.add_argument(
         "--adapter", choices=("chat", "json", "xml"), help="how the prompt is written"
@@ -232,6 +261,17 @@ def _add_provision(found: argparse.ArgumentParser) -> None:
     found.add_argument("--json", action="store_true", help="print one JSON list")
 
 
+def _add_session(found: argparse.ArgumentParser) -> None:
+    actions = found.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, summary in _SESSION_ACTIONS.items():
+        one = actions.add_parser(name, help=summary, description=f"{summary}.")
+        if name != "ls":
+            one.add_argument("session", metavar="SESSION", help="its id")
+        one.add_argument("--tenant", default=DEFAULT_TENANT, help="whose sessions")
+        one.add_argument("--url", metavar="URL", help="NATS server, host:port")
+        one.add_argument("--json", action="store_true", help="print the reply as JSON")
+
+
 def _version() -> str:
     return version("dspex")
 
@@ -243,6 +283,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "decisions": decisions.main,
     "job": jobs.main,
     "provision": provision.main,
+    "session": session.main,
     "doctor": doctor.main,
     **pools.COMMANDS,
 }

@@ -17,6 +17,7 @@ from dspex.cli.console import console
 from dspex.client import connect
 from dspex.contracts import catalog, envelope
 from dspex.contracts.failures import BadRequest, Failure
+from dspex.contracts.session_requests import Turn
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +58,7 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     body = values.body(arguments.body)
     if arguments.signature is not None:
         body["signature"] = arguments.signature
-    fields = _fields(arguments.operation)
+    fields = _fields(arguments.operation, arguments.session)
     if "signature" not in body and getattr(fields.get("signature"), "required", False):
         raise BadRequest(
             "--signature is missing.",
@@ -101,8 +102,8 @@ def report(failure: Failure, *, as_json: bool) -> None:
         print(f"  {failure.hint}", file=sys.stderr)
 
 
-def _fields(operation: str) -> dict[str, msgspec.structs.FieldInfo]:
-    request = catalog.operation(operation).request
+def _fields(operation: str, session: str) -> dict[str, msgspec.structs.FieldInfo]:
+    request = Turn if session else catalog.operation(operation).request
     return {field.encode_name: field for field in msgspec.structs.fields(request)}
 
 
@@ -120,7 +121,9 @@ async def _ask(
         credentials=found.nats.credentials,
         connect_timeout=CONNECT_WITHIN,
     ) as connected:
-        client = connected.with_options(timeout=arguments.timeout)
+        client = connected.with_options(
+            timeout=arguments.timeout, session=arguments.session
+        )
         if arguments.stream:
             stream = Shown(out, as_json=arguments.json)
             async for event in client.stream(operation, body):

@@ -5,5 +5,6 @@ Imports the contracts and the bus. ``dspex.client.sync`` is its twin for noteboo
 
 from dspex.client.client import Client, Options, connect
 from dspex.client.prediction import Prediction
+from dspex.client.sessions import Session
 
-__all__ = ["Client", "Options", "Prediction", "connect"]
+__all__ = ["Client", "Options", "Prediction", "Session", "connect"]

@@ -19,7 +19,9 @@ from dspex.bus import connection, settings, tracing
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
 from dspex.client.jobs import JobHandle
+from dspex.client.patience import BACK, RESEND, Patience
 from dspex.client.prediction import Prediction, answer_of
+from dspex.client.sessions import Session, opened
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     FINAL_KINDS,
@@ -46,16 +48,6 @@ LATE = 0.5
 """Seconds past the deadline in which the failure that says so may still come."""
 
 
-RESEND = 5.0
-"""Seconds without an answer after which a request is sent again, and again after
-twice as long: the same id means that it runs once, and a router that died with it
-is the only one that did not hear of it."""
-
-
-BACK = 5.0
-"""Seconds after an outage in which routers may still be on their way back."""
-
-
 class Options(Struct, frozen=True, kw_only=True):
     """How requests are sent, and what of the model they change.
 
@@ -64,6 +56,7 @@ class Options(Struct, frozen=True, kw_only=True):
         request: Correlation id; default: a new one for each request.
         route: Who shall answer, as in the header ``Dspex-Route``.
         pool: A pool to ask without a router.
+        session: The session that requests are turns of.
         instructions: What to do, instead of the signature's own instructions.
         demos: Worked examples.
         lm: Name of a language model in the workers' configuration.
@@ -79,6 +72,7 @@ class Options(Struct, frozen=True, kw_only=True):
     request: str = ""
     route: str = ""
     pool: str = ""
+    session: str = ""
     instructions: str | None = None
     demos: list[dict[str, Any]] | None = None
     lm: str | None = None
@@ -202,7 +196,7 @@ class Client:
         until = time.monotonic() + self.options.timeout + LATE
         # Any worker of a pool may get it, and one does not know what another runs.
         resend = math.inf if self.options.pool else self.options.resend
-        patience = _Patience(resend)
+        patience = Patience(resend)
         send = True
         async with await self._bus.replies() as replies:
             replies.target = subject
@@ -252,6 +246,17 @@ class Client:
                 if event.__struct_config__.tag in FINAL_KINDS:
                     return
 
+    @asynccontextmanager
+    async def session(
+        self, signature: Any = None, **settings: Any
+    ) -> AsyncIterator[Session]:
+        """Open a session for as long as the block lasts; see ``sessions.opened``."""
+        session = await opened(self, signature, **settings)
+        try:
+            yield session
+        finally:
+            await session.close()
+
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""
         await self._bus.publish(self._subjects.cancel(request))
@@ -263,6 +268,8 @@ class Client:
     def _subject(self, operation: str) -> str:
         if self.options.pool:
             return self._subjects.pool_run(self.options.pool)
+        if self.options.session:
+            return self._subjects.session_call(self.options.session, operation)
         return self._subjects.call(operation)
 
     def _headers(self, operation: str) -> dict[str, str]:
@@ -293,44 +300,6 @@ class Client:
             "says why.",
             hint="Look at the logs of the router and the workers for this request.",
         )
-
-
-class _Patience:
-    """Whether silence means that a request was lost.
-
-    Args:
-        pause: Seconds without an answer after which it is sent again.
-    """
-
-    def __init__(self, pause: float) -> None:
-        self.pause = pause
-        self._taken = False
-        self._away_until = -math.inf
-
-    def sends_again(self, silence: Exception, left: float) -> bool:
-        """Whether to send it again, after so much silence, or to go on listening.
-
-        Raises:
-            Exception: The silence itself, where neither is of use.
-        """
-        if left <= 0:
-            raise silence
-        match silence:
-            case TimeoutError():
-                if left <= self.pause:
-                    raise silence
-                self._taken, self.pause = True, self.pause * 2
-            case BusUnavailable():
-                if self.pause == math.inf:
-                    raise silence
-                self._away_until = time.monotonic() + BACK
-            case _ if self._taken:
-                return False  # its router is gone now, but a worker may have it
-            case _:
-                # After an outage the routers come back as we do, or a moment later.
-                if time.monotonic() > self._away_until:
-                    raise silence
-        return True
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex.client import client as asynchronous
+from dspex.client.sessions import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from dspex.client.client import Client
     from dspex.client.jobs import JobHandle
     from dspex.client.prediction import Prediction
+    from dspex.client.sessions import Session
     from dspex.contracts.envelope import Event
     from dspex.contracts.job_requests import ShownJob
+    from dspex.contracts.session_requests import SessionDetails
 
 _T = TypeVar("_T")
 
@@ -75,6 +78,15 @@ class SyncClient:
     def job(self, job: str) -> SyncJob:
         """As ``Client.job``."""
         return SyncJob(self._client.job(job), self._wait)
+
+    @contextmanager
+    def session(self, signature: Any = None, **settings: Any) -> Iterator[SyncSession]:
+        """As ``Client.session``."""
+        session = self._wait(opened(self._client, signature, **settings))
+        try:
+            yield SyncSession(session, self._wait)
+        finally:
+            self._wait(session.close())
 
     def cancel(self, request: str) -> None:
         """As ``Client.cancel``."""
@@ -131,6 +143,50 @@ class SyncJob:
         """As ``JobHandle.retry``."""
         found: ShownJob = self._wait(self._job.retry())
         return found
+
+
+class SyncSession:
+    """One session, as ``dspex.client.Session``.
+
+    Args:
+        session: The one it stands for.
+        wait: Runs what that one does, and waits for its end.
+    """
+
+    def __init__(self, session: Session, wait: Callable[[Any], Any]) -> None:
+        self.id = session.id
+        self._session = session
+        self._wait = wait
+
+    def predict(self, **inputs: Any) -> Prediction:
+        """As ``Session.predict``."""
+        return self.call("predict", inputs)
+
+    def chain_of_thought(self, **inputs: Any) -> Prediction:
+        """As ``Session.chain_of_thought``."""
+        return self.call("chain_of_thought", inputs)
+
+    def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
+        """As ``Session.call``."""
+        found: Prediction = self._wait(self._session.call(operation, inputs))
+        return found
+
+    def get(self, after: int = 0, limit: int = 100) -> SessionDetails:
+        """As ``Session.get``."""
+        found: SessionDetails = self._wait(self._session.get(after, limit))
+        return found
+
+    def set(self, **values: Any) -> None:
+        """As ``Session.set``."""
+        self._wait(self._session.set(**values))
+
+    def fork(self, after: int | str | None = None) -> SyncSession:
+        """As ``Session.fork``."""
+        return SyncSession(self._wait(self._session.fork(after)), self._wait)
+
+    def close(self) -> None:
+        """As ``Session.close``."""
+        self._wait(self._session.close())
 
 
 @contextmanager

@@ -19,7 +19,16 @@ from dspex.bus.core import NoResponders
 from dspex.bus.events import Events, audience_of
 from dspex.bus.outgoing import answerable
 from dspex.bus.recent import Recent, digest_of, other_request
-from dspex.bus.running import Attempt, Identity, Run, Runner, Superseded, stopping
+from dspex.bus.running import (
+    Attempt,
+    Identity,
+    Moved,
+    Run,
+    Runner,
+    Superseded,
+    Turns,
+    stopping,
+)
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import Done, Failed, Reply, failed
 from dspex.contracts.failures import (
@@ -37,6 +46,7 @@ from dspex.contracts.words import (
     BusyWord,
     FailedWord,
     FinishedWord,
+    MovedWord,
     RefusedWord,
     Word,
 )
@@ -59,11 +69,19 @@ TAKEN_BACK = 1.0
 class Answerer:
     """Answers requests that a router dispatches or a client sends directly."""
 
-    def __init__(self, bus: Bus, identity: Identity, slots: Slots, run: Run) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        identity: Identity,
+        slots: Slots,
+        run: Run,
+        turns: Turns | None = None,
+    ) -> None:
         self.identity = identity
         self.slots = slots
         self._bus = bus
-        self._runner = Runner(identity, slots, run)
+        self._turns = turns
+        self._runner = Runner(identity, slots, run, turns)
         self._in_hand: dict[tuple[str, str], Attempt] = {}
         self._recent = Recent()
 
@@ -75,15 +93,18 @@ class Answerer:
         """
         timeout = self.identity.request_timeout_s
         router = message.headers.get(headers.ROUTER, "")
+        request: Request | None = None
         try:
             request = incoming.read_dispatched(message, timeout)
-            if self.slots.full and not self._knows(request):
-                await self._say(message.reply, BusyWord, request)
+            if (refusal := self._refusal(request)) is not None:
+                await self._say(message.reply, refusal, request)
                 return None
             with self.slots.hold(router):
                 await self._say(message.reply, AcceptedWord, request)
                 reply, events = await self._answer(request)
-        except Superseded:
+        except Superseded as why:
+            if isinstance(why, Moved) and request is not None:
+                await self._say(message.reply, MovedWord, request)
             return WorkerLost.code
         except Failure as failure:
             return await self._refuse(message, failure)
@@ -91,6 +112,15 @@ class Answerer:
             _log.exception("request failed")
             return await self._refuse(message, internal())
         return await self._conclude(message.reply, request, reply, events)
+
+    def _refusal(self, request: Request) -> type[Word] | None:
+        if self._knows(request):
+            return None
+        if self.slots.full:
+            return BusyWord
+        if not request.session:
+            return None
+        return MovedWord if self._turns is None else self._turns.refusal(request)
 
     async def direct(self, message: Message, operation: str) -> str | None:
         """Answer what a client sent without a router.

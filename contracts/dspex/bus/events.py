@@ -60,6 +60,7 @@ class Audience(Struct, frozen=True, kw_only=True):
         reply: The client's reply subject; empty when it wants no answer.
         stream: ``events``, ``inbox`` or empty.
         media: Encoding of what goes to the reply subject.
+        session: The session whose turn it is; empty: none.
         again: The request was told of before: only its reply subject is told.
     """
 
@@ -69,7 +70,14 @@ class Audience(Struct, frozen=True, kw_only=True):
     reply: str = ""
     stream: str = ""
     media: str = encoding.JSON
+    session: str = ""
     again: bool = False
+
+    def event(self, kind: str) -> str:
+        """Where an event of this kind is told."""
+        if self.session:
+            return self.subjects.session_event(self.session, self.request, kind)
+        return self.subjects.event(self.request, kind)
 
 
 def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
@@ -87,6 +95,7 @@ def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
         reply=request.reply,
         stream=request.stream,
         media=request.media,
+        session=request.session,
     )
 
 
@@ -150,8 +159,7 @@ class Events:
             data = encoding.encode(event)
             inbox = self._for_inbox(event, data)
             if not audience.again:
-                subject = audience.subjects.event(audience.request, tag)
-                await self._bus.publish(subject, data)
+                await self._bus.publish(audience.event(tag), data)
         except BadRequest:
             self._seq -= 1  # not told, so the next event takes its number
             raise

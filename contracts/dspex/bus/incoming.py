@@ -25,6 +25,7 @@ LONGEST = 24 * 3600.0
 """Longest time a request may ask for, seconds."""
 
 _TIME = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_FENCE = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -48,6 +49,8 @@ class Request(Struct, frozen=True, kw_only=True):
         lm: Language model to use instead of the one asked for; empty: that one.
         returns: Whether the router wants to have the answer too.
         cache: Whether a kept answer will do: ``use``, ``refresh``, ``off`` or empty.
+        session: The session it is a turn of; empty: none.
+        fence: That of the session's holder, as the router knows it.
         headers: All headers, for trace context and for passing on.
     """
 
@@ -68,6 +71,8 @@ class Request(Struct, frozen=True, kw_only=True):
     lm: str = ""
     returns: bool = False
     cache: str = ""
+    session: str = ""
+    fence: int = 0
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, at unix milliseconds ``now``."""
@@ -139,6 +144,7 @@ def request_id(message: Message) -> str:
 
 def _with_router_headers(request: Request, message: Message) -> Request:
     found = message.headers
+    session = found.get(headers.SESSION, "")
     return replace(
         request,
         reply=_reply(found.get(headers.REPLY, "")),
@@ -148,6 +154,8 @@ def _with_router_headers(request: Request, message: Message) -> Request:
         router=found.get(headers.ROUTER, "")[:64],
         lm=found.get(headers.LM, ""),
         returns=found.get(headers.RETURN) == "reply",
+        session=token(session, headers.SESSION) if session else "",
+        fence=_fence(found.get(headers.FENCE, "0")),
     )
 
 
@@ -155,6 +163,12 @@ def _number(value: str, what: str) -> float:
     if not _NUMBER.fullmatch(value):
         raise BadRequest(f"{what} {value[:40]!r} is not a number.", field=what)
     return float(value)
+
+
+def _fence(value: str) -> int:
+    if not _FENCE.fullmatch(value):
+        raise BadRequest(f"{headers.FENCE} {value[:40]!r} is no fence.")
+    return int(value)
 
 
 def _reply(reply: str) -> str:

@@ -15,13 +15,14 @@ from msgspec import Struct, field
 from dspex.bus.answering import Answerer
 from dspex.bus.core import Message
 from dspex.bus.health import Heart, LoopLag
-from dspex.bus.running import Identity, Run
+from dspex.bus.running import Identity, Run, Turns
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.contracts.heartbeats import Gpu, Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dspex.bus.core import Handler
     from dspex.bus.program import Context
     from dspex.bus.slots import Slots
 
@@ -67,12 +68,17 @@ class Responder:
     """Serves a profile until it is stopped."""
 
     def __init__(
-        self, context: Context, profile: Profile, slots: Slots, run: Run
+        self,
+        context: Context,
+        profile: Profile,
+        slots: Slots,
+        run: Run,
+        turns: Turns | None = None,
     ) -> None:
         self._profile = profile
         self._slots = slots
         self._host = host_name(context.environ)
-        self._answerer = Answerer(context.bus, profile.identity, slots, run)
+        self._answerer = Answerer(context.bus, profile.identity, slots, run, turns)
         self._service = Service(
             context.bus, profile.identity.subjects, profile.info, self._endpoints()
         )
@@ -93,6 +99,11 @@ class Responder:
         """Serve, and show as ``ready``."""
         await self._service.start()
         self._heart.set_state("ready")
+
+    @property
+    def dispatched(self) -> Handler:
+        """What takes messages that routers send elsewhere than to this process."""
+        return self._service.handler("run")
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, answer what is in hand, leave.

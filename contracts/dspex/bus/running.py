@@ -11,7 +11,7 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
 )
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,11 +34,13 @@ from dspex.contracts.failures import (
     nearest,
 )
 from dspex.contracts.requests import Body, Predict
+from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from dspex.bus.incoming import Request
     from dspex.bus.slots import Slots
+    from dspex.contracts.words import Word
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,31 @@ class Superseded(Exception):
     """A router gave the request to another process: nobody is told its end here."""
 
 
+class Moved(Superseded):
+    """Another process holds the session that the request is a turn of."""
+
+
+class Turns(Protocol):
+    """Sees to it that the turns of a session run here, one after another."""
+
+    def refusal(self, request: Request) -> type[Word] | None:
+        """Why a turn is not taken; ``None``: it is.
+
+        Raises:
+            Failure: It is refused, and the client is to be told so.
+        """
+        ...
+
+    def turn(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        """Wait until it is a turn's turn, and hold its session meanwhile.
+
+        Raises:
+            Moved: Another process holds the session.
+            Failure: There is no such session.
+        """
+        ...
+
+
 class Attempt:
     """One request in hand: its task, and why it was stopped if it was.
 
@@ -127,9 +154,13 @@ class Runner:
         identity: Who it is.
         slots: How many run at a time.
         run: Does an operation.
+        turns: Sees to the turns of sessions, in processes that hold some.
     """
 
-    def __init__(self, identity: Identity, slots: Slots, run: Run) -> None:
+    def __init__(
+        self, identity: Identity, slots: Slots, run: Run, turns: Turns | None = None
+    ) -> None:
+        self._turns = turns
         self._identity = identity
         self._memory = identity.memory
         self._slots = slots
@@ -148,14 +179,10 @@ class Runner:
             if attempt.superseded:
                 raise Superseded from None
             return self._failed(attempt, attempt.stopped_by or stopping())
-        except MemoryError:
-            return self._failed(
-                attempt, ResourceMemory("The process ran out of its memory limit.")
-            )
-        except SystemExit:
-            # A program may end itself, not the process it shares with others.
-            ended = ProgramError("The program called sys.exit().")
-            return self._failed(attempt, ended)
+        except Superseded:
+            raise
+        except (MemoryError, SystemExit) as error:
+            return self._failed(attempt, _of_the_program(error))
         except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
             return self._failed(attempt, internal())
@@ -181,6 +208,7 @@ class Runner:
                 stays = body.options.on_disconnect == "continue"
                 async with (
                     self._watched(attempt, stays),
+                    self._turn(attempt),
                     self._slots.take(),
                     self._reserved(body),
                 ):
@@ -194,6 +222,11 @@ class Runner:
                 f"of which {attempt.queue_ms:.0f} ms in the queue.",
                 hint="Send a later Dspex-Deadline, or add capacity.",
             ) from None
+
+    def _turn(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        if self._turns is None or not attempt.request.session:
+            return nullcontext()
+        return self._turns.turn(attempt)
 
     async def _run_slot(self, attempt: Attempt, body: Body) -> Outcome:
         attempt.run_begun = time.perf_counter()
@@ -257,8 +290,9 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
             field=headers.OPERATION,
             hint="Publish on dspex.v1.call.<operation>; a router knows who does it.",
         )
-    body: Body = encoding.decode(request.body, operation.request, request.media)
-    if request.lm and isinstance(body, Predict):
+    wanted = Turn if request.session else operation.request
+    body: Body = encoding.decode(request.body, wanted, request.media)
+    if request.lm and isinstance(body, Predict | Turn):
         return replace(body, lm=request.lm)
     return body
 
@@ -267,6 +301,13 @@ def is_idempotent(operation: str, body: Body) -> bool:
     """Whether a request may run twice: as it says itself, or as its operation is."""
     said = body.options.idempotent
     return catalog.operation(operation).idempotent if said is None else said
+
+
+def _of_the_program(error: MemoryError | SystemExit) -> Failure:
+    if isinstance(error, MemoryError):
+        return ResourceMemory("The process ran out of its memory limit.")
+    # A program may end itself, not the process it shares with others.
+    return ProgramError("The program called sys.exit().")
 
 
 def stopping() -> WorkerLost:

@@ -158,6 +158,10 @@ class Service:
         await _drain(self._lasting)
         await self._tasks.join(grace)
 
+    def handler(self, name: str) -> Handler:
+        """What takes the messages of an endpoint, for subjects that come and go."""
+        return self._serve(next(one for one in self._endpoints if one.name == name))
+
     def _serve(self, endpoint: Endpoint) -> Handler:
         def take(message: Message) -> None:
             # What has no queue group is short and may be what makes room: a cancel.

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.contracts import envelope, examples, headers, schemas
+from dspex.contracts import envelope, examples, headers, schemas, session_examples
 from dspex.contracts.catalog import OPERATIONS, Operation
 from dspex.contracts.encoding import CONTENT_TYPES, JSON
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import NATIVE_QUEUE, ROUTER_QUEUE, VERSION, Subjects
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ PARAMETERS = {
     "tenant": "Whose request it is; permissions pin a client to its tenant's subjects.",
     "pool": "Name of a pool of workers, such as `light`.",
     "worker": "One process: new at every start, never used again.",
+    "session": "Id of a session: 1 to 64 characters of `A-Z a-z 0-9 _ -`.",
     "request": "Correlation id: 1 to 64 characters of `A-Z a-z 0-9 _ -`.",
     "kind": "Kind of the event, as in its body.",
 }
@@ -156,6 +158,13 @@ def _channels() -> dict[str, Schema]:
                 _PLAIN.native(one.name), request, f"{one.summary} Without a router."
             )
         found[f"reply.{one.name}"] = _reply_channel(one)
+    for one in _python():
+        for face, subjects in (("", _PLAIN), ("tenant.", _TENANT)):
+            found[f"{face}session.call.{one.name}"] = _channel(
+                subjects.session_call("{session}", one.name),
+                [f"{one.name}.turn"],
+                f"{one.summary} As a turn of a session.",
+            )
     found["pool.run"] = _channel(
         _PLAIN.pool_run("{pool}"),
         [f"{one.name}.pool" for one in _python()],
@@ -166,6 +175,11 @@ def _channels() -> dict[str, Schema]:
             subjects.event("{request}", "{kind}"),
             [f"event.{kind}" for kind in examples.EVENTS],
             "The life of a request.",
+        )
+        found[f"{face}session.event"] = _channel(
+            subjects.session_event("{session}", "{request}", "{kind}"),
+            [f"event.{kind}" for kind in examples.EVENTS],
+            "The life of a turn.",
         )
         found[f"{face}cancel"] = _channel(
             subjects.cancel("{request}"), ["cancel"], "Stop a request."
@@ -221,10 +235,18 @@ def _operations() -> dict[str, Schema]:
                 one, f"native.{one.name}", NATIVE_QUEUE
             )
     for one in _python():
+        for face in ("", "tenant."):
+            found[f"{face}session.{one.name}"] = _asked(
+                one,
+                f"{face}session.call.{one.name}",
+                ROUTER_QUEUE,
+                f"{one.name}.turn",
+            )
         # Each pool is its own queue group, so no one name can stand here.
         found[f"pool.{one.name}"] = _asked(one, "pool.run", "", f"{one.name}.pool")
     for face in ("", "tenant."):
         found[f"{face}event"] = _one_way("send", f"{face}event")
+        found[f"{face}session.event"] = _one_way("send", f"{face}session.event")
         found[f"{face}cancel"] = _one_way("receive", f"{face}cancel")
     found["heartbeat"] = _one_way("send", "heartbeat")
     for kind in examples.NOTICES:
@@ -259,6 +281,10 @@ def _messages() -> dict[str, Schema]:
             one.summary, "request", {"$ref": body}, example
         )
         if one.implementation == "python":
+            turn = {"$ref": _REQUEST_TYPE.format(name=Turn.__name__)}
+            found[f"{one.name}.turn"] = _message(
+                one.summary, "request", turn, _as_sent(session_examples.TURN)
+            )
             found[f"{one.name}.pool"] = _message(
                 one.summary, "pool", {"$ref": body}, example
             )
@@ -328,7 +354,7 @@ def _as_sent(value: Any) -> Any:
 
 
 def _schemas() -> dict[str, Schema]:
-    bodies = [one.request for one in OPERATIONS.values()]
+    bodies = [Turn, *(one.request for one in OPERATIONS.values())]
     outputs = [one.outputs for one in OPERATIONS.values()]
     _, asked = schemas.components(bodies, ref=_REQUEST_TYPE)
     _, answered = schemas.components(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dspex.contracts import job_requests, native_requests, requests
+from dspex.contracts import job_requests, native_requests, requests, session_requests
 from dspex.contracts.failures import UnknownOperation, nearest
 
 
@@ -162,6 +162,48 @@ _ALL = (
         summary="Try a dead job again.",
         request=job_requests.RetryJob,
         outputs=job_requests.ShownJob,
+        implementation="state",
+    ),
+    Operation(
+        name="session.open",
+        summary="Begin a session: a conversation that outlives its worker.",
+        request=session_requests.OpenSession,
+        outputs=session_requests.SessionInfo,
+        implementation="state",
+    ),
+    Operation(
+        name="session.get",
+        summary="See a session, its values and its turns.",
+        request=session_requests.GetSession,
+        outputs=session_requests.SessionDetails,
+        implementation="state",
+    ),
+    Operation(
+        name="session.list",
+        summary="See which sessions there are.",
+        request=session_requests.ListSessions,
+        outputs=session_requests.SessionList,
+        implementation="state",
+    ),
+    Operation(
+        name="session.set",
+        summary="Store values in a session.",
+        request=session_requests.SetSession,
+        outputs=session_requests.SessionInfo,
+        implementation="state",
+    ),
+    Operation(
+        name="session.close",
+        summary="End a session.",
+        request=session_requests.CloseSession,
+        outputs=session_requests.SessionInfo,
+        implementation="state",
+    ),
+    Operation(
+        name="session.fork",
+        summary="Begin a session that has the first turns of another.",
+        request=session_requests.ForkSession,
+        outputs=session_requests.SessionInfo,
         implementation="state",
     ),
 )

@@ -14,6 +14,7 @@ from dspex.contracts import (
     job_examples,
     native_examples,
     pool_examples,
+    session_examples,
     words,
 )
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
@@ -61,6 +62,7 @@ REQUESTS: dict[str, Body] = {
     ),
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
+    **session_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -111,6 +113,10 @@ REPLIES: dict[str, envelope.Done] = {
         for name, outputs in native_examples.OUTPUTS.items()
     },
     **{name: _done(outputs, _STATE) for name, outputs in job_examples.OUTPUTS.items()},
+    **{
+        name: _done(outputs, _STATE)
+        for name, outputs in session_examples.OUTPUTS.items()
+    },
 }
 """The reply that answers the request of the same operation."""
 
@@ -194,6 +200,7 @@ EVENTS: dict[str, Any] = {
 
 WORDS: dict[str, words.Words] = {
     "accepted": words.AcceptedWord(request=REQUEST, queued=0),
+    "moved": words.MovedWord(request=REQUEST, queued=0, in_hand=1, yours=1),
     "busy": words.BusyWord(request=REQUEST, queued=64),
     "refused": words.RefusedWord(request=REQUEST, failure=FAILED),
     "failed": words.FailedWord(

@@ -61,6 +61,12 @@ LM = "Dspex-Lm"
 RETURN = "Dspex-Return"
 """``reply``: the router wants to keep the answer, so tell it too."""
 
+SESSION = "Dspex-Session"
+"""The session that the request is a turn of."""
+
+FENCE = "Dspex-Fence"
+"""Who may write to that session: grows from holder to holder."""
+
 # Of NATS itself and of its service protocol (ADR-32).
 
 STATUS = "Status"

@@ -50,6 +50,9 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_files: Most files a worker may have open; absent: the system's limit.
         max_children: Most processes a worker may have started at a time; one that
             has more is ended; absent: any number.
+        sessions: Sessions that one process keeps in memory; the others come back from
+            their logs when they are used.
+        session_idle_s: Seconds without a turn after which a session leaves memory.
         gpus: GPUs its workers are spread over, one each, by index or UUID, or
             ``["all"]``; empty: workers are shown those that the supervisor sees.
     """
@@ -78,6 +81,8 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1)] = 1
     max_files: Annotated[int, Meta(ge=64)] | None = None
     max_children: Annotated[int, Meta(ge=0)] | None = None
+    sessions: Annotated[int, Meta(ge=1)] = 1000
+    session_idle_s: Annotated[float, Meta(gt=0)] = 300.0
     gpus: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -69,10 +69,12 @@ class Address(Struct, frozen=True):
     Attributes:
         tenant: The tenant of the subject.
         name: An operation (``call``) or a request id (``cancel``).
+        session: The session whose subject it is; empty: none.
     """
 
     tenant: str
     name: str
+    session: str = ""
 
 
 class Subjects(Struct, frozen=True):
@@ -174,6 +176,10 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.session.<session>.run``: router to who holds the session."""
         return f"{self._face()}.session.{session}.run"
 
+    def session_event(self, session: str, request: str, kind: str) -> str:
+        """``dspex.v1.session.<session>.event.<request>.<kind>``: of a turn."""
+        return f"{self._face()}.session.{session}.event.{request}.{kind}"
+
     def session_log(self, session: str) -> str:
         """``dspex.v1.session.<session>.log``: what changed in it, acknowledged."""
         return f"{self._face()}.session.{session}.log"
@@ -260,18 +266,20 @@ class Subjects(Struct, frozen=True):
         return token(pool, "pool"), token(worker, "worker")
 
     def read_call(self, subject: str) -> Address:
-        """Take tenant and operation out of a subject of the ``call`` family.
+        """Take tenant, operation and session out of a subject of the ``call`` family.
 
         Raises:
             BadRequest: The subject is not of that family.
         """
         tokens = self._tokens(subject)
-        tenant = DEFAULT_TENANT
+        tenant, session = DEFAULT_TENANT, ""
         if tokens[:1] == ["tenant"]:
             tenant, tokens = tokens[1], tokens[2:]
+        if tokens[:1] == ["session"]:
+            session, tokens = token(tokens[1], "session"), tokens[2:]
         if tokens[:1] != ["call"]:
             raise BadRequest(f"{subject!r} is not a call subject.")
-        return Address(token(tenant, "tenant"), ".".join(tokens[1:]))
+        return Address(token(tenant, "tenant"), ".".join(tokens[1:]), session)
 
     def read_cancel(self, subject: str) -> Address:
         """Take tenant and request id out of a cancel subject."""

@@ -32,6 +32,10 @@ class BusyWord(Word, frozen=True, kw_only=True, tag="busy"):
     """It has no room: choose another."""
 
 
+class MovedWord(Word, frozen=True, kw_only=True, tag="moved"):
+    """It does not hold the session that the request is a turn of: look who does."""
+
+
 class RefusedWord(Word, frozen=True, kw_only=True, tag="refused"):
     """It cannot take the request, and neither could another; the router says so.
 
@@ -80,4 +84,4 @@ class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
     deltas: list[Text] = field(default_factory=list)
 
 
-Words = AcceptedWord | BusyWord | RefusedWord | FailedWord | FinishedWord
+Words = AcceptedWord | BusyWord | MovedWord | RefusedWord | FailedWord | FinishedWord

@@ -88,6 +88,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         dspy: Releases of DSPy that may run it, as a version specifier; empty: any.
         gpu_mib: GPU memory it needs, MiB.
         tried: Incarnations that fell through already.
+        holder: The incarnation that holds the session it is a turn of; empty: none.
         why_again: Why the last one did: ``after_busy``, ``after_worker_lost``, ….
     """
 
@@ -99,6 +100,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     dspy: str = ""
     gpu_mib: int = 0
     tried: frozenset[str] = frozenset()
+    holder: str = ""
     why_again: str = ""
 
     @property
@@ -157,6 +159,25 @@ def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decis
         candidates=_candidates(best, compared),
         eligible=len(able),
     )
+
+
+def to_holder(wanted: Wanted, targets: Iterable[Target]) -> Decision:
+    """Decide for the process that holds a session, even if it takes nothing new.
+
+    Raises:
+        NoWorker: It has left.
+    """
+    for one in targets:
+        if one.beat.worker == wanted.holder:
+            reason = "session_holder"
+            return Decision(
+                worker=one.beat.worker,
+                pool=one.beat.pool,
+                reason=f"{reason}_{wanted.why_again}" if wanted.why_again else reason,
+                candidates=_candidates(one, [one]),
+                eligible=1,
+            )
+    raise NoWorker(f"Worker {wanted.holder!r}, which held the session, has left.")
 
 
 def may_come(target: Target, wanted: Wanted) -> bool:

@@ -22,7 +22,7 @@ from dspex.contracts.failures import (
 )
 from dspex.contracts.words import FinishedWord
 from dspex.router.attempts import Limits, Tries, after_failure
-from dspex.router.choosing import choose, may_come
+from dspex.router.choosing import choose, may_come, to_holder
 from dspex.router.places import QueueFull
 from dspex.router.retries import backoff
 from dspex.router.sending import BUSY, Fallen
@@ -124,13 +124,16 @@ class Dispatcher:
     ) -> tuple[Choice, Wanted, FinishedWord | Failed | None]:
         """One attempt, in its turn if it is another one, where there is a place."""
         async with self._parts.health.turn(ticket, is_retry=last is not None):
+            if ticket.seat is not None:
+                wanted = await ticket.seat.aim(wanted)
             choice, pool = await self._placed(ticket, wanted)
             try:
                 while True:
                     with _held(choice.target, wanted.gpu_mib):
                         wanted, end = await self._attempt(ticket, choice, keep=keep)
                     # Who fell through leaves its place to nobody but another there.
-                    anew = self._anew(ticket, wanted, pool) if end is None else None
+                    again = end is None and ticket.seat is None
+                    anew = self._anew(ticket, wanted, pool) if again else None
                     if anew is None:
                         return choice, wanted, end
                     choice = anew
@@ -150,6 +153,8 @@ class Dispatcher:
         calls = parts.health.begin(choice.decision.worker, _lm_key(choice), begun)
         code = WorkerLost.code
         try:
+            if ticket.seat is not None:
+                await ticket.seat.bind(choice.wanted, choice.decision)
             end = await parts.sender.send(
                 ticket, choice.decision, choice.target, keep=keep
             )
@@ -158,9 +163,7 @@ class Dispatcher:
             code = ""  # it says nothing about how well they do
             ticket.was_busy |= fallen.why == BUSY
             ticket.asked = before  # nothing began there
-            tried = choice.wanted.tried | {choice.decision.worker}
-            why = f"after_{fallen.why}"
-            return replace(choice.wanted, tried=tried, why_again=why), None
+            return await _fallen(ticket, choice, fallen), None
         except BaseException as error:
             code = getattr(error, "code", "cancelled")
             raise
@@ -179,7 +182,7 @@ class Dispatcher:
             ticket.check()
             choice = self._choose(ticket, wanted)
             wanted = choice.wanted
-            if wanted.route.kind == "worker":
+            if wanted.route.kind == "worker" or wanted.holder:
                 return choice, ""  # its own queue is the only one that counts
             pool = choice.decision.pool
             typical = self._parts.times.typical(choice.kind, self._parts.clock())
@@ -236,6 +239,8 @@ class Dispatcher:
     def _decide(self, ticket: Ticket, wanted: Wanted) -> Decision:
         parts = self._parts
         try:
+            if wanted.holder:
+                return to_holder(wanted, parts.targets.all())
             if len(wanted.tried) < parts.settings.picks:
                 return choose(wanted, parts.targets.all(), self.random)
             raise _given_up(len(wanted.tried))
@@ -350,6 +355,15 @@ def _held(target: Target, gpu_mib: int) -> Iterator[None]:
     finally:
         target.own -= 1
         target.own_gpu_mib -= gpu_mib
+
+
+async def _fallen(ticket: Ticket, choice: Choice, fallen: Fallen) -> Wanted:
+    """What is wanted after a choice fell through."""
+    wanted = replace(choice.wanted, why_again=f"after_{fallen.why}")
+    worker = choice.decision.worker
+    if ticket.seat is not None:
+        return await ticket.seat.fell(fallen.why, wanted, worker)
+    return replace(wanted, tried=wanted.tried | {worker})
 
 
 def _lm_key(choice: Choice) -> str:

@@ -30,13 +30,13 @@ from dspex.contracts.failures import (
     WorkerLost,
 )
 from dspex.contracts.requests import Body, Predict
+from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
-from dspex.native.checking.requiring import extra_fields, require, require_demos
-from dspex.native.signatures.compiling import compile_signature
 from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
 from dspex.router.known import Known
+from dspex.router.sessions import fits, seated
 from dspex.router.tickets import Elsewhere
 
 if TYPE_CHECKING:
@@ -151,20 +151,20 @@ class RequestHandler:
         if request.media == encoding.ARROW:
             body = _unread_table(operation)
         else:
-            body = encoding.decode(request.body, operation.request, request.media)
+            kind = Turn if request.session else operation.request
+            body = encoding.decode(request.body, kind, request.media)
         options = body.options
         events.reply_in(options.accept)
         ticket.priority = options.priority
         ticket.outlives_its_reader = options.on_disconnect == "continue"
         ticket.idempotent = is_idempotent(request.operation, body)
         await self._tell_requested(ticket, body)
+        if isinstance(body, Turn):
+            body = await seated(self._parts.sessions, ticket, body)
         if not isinstance(body, Predict):
             return body, ""
         ticket.asked_lm = body.lm or ""
-        compiled = compile_signature(body.signature, body.instructions)
-        require(compiled, body.inputs, "inputs")
-        require_demos(compiled, body.demos, extra_fields(request.operation))
-        return body, compiled.digest
+        return body, fits(body, request.operation)
 
     async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
         request = ticket.request
@@ -227,6 +227,8 @@ class RequestHandler:
             await _until_ended(first, ticket)
             if _is_end_of_both(first, ticket):
                 return first.told
+        if ticket.seat is not None:
+            return None  # the session's log knows
         return await self._from_who_knows(ticket, wanted)
 
     async def _from_who_knows(
@@ -255,6 +257,8 @@ class RequestHandler:
         settings = self._parts.settings
         mode = ticket.request.cache or settings.cache
         known = ticket.request.media != encoding.ARROW
+        lasting = catalog.operation(ticket.request.operation).implementation != "state"
+        known = known and lasting and ticket.seat is None
         return mode != "off" and ticket.idempotent and known and settings.cache_size > 0
 
     async def _once(

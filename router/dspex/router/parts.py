@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dspex.router.quotas import Quotas
     from dspex.router.recording import Record
     from dspex.router.sending import Sender
+    from dspex.router.sessions import Sessions
     from dspex.router.settings import Settings
     from dspex.router.targets import Targets
 
@@ -36,6 +37,7 @@ class Parts:
         fallbacks: What stands in for what, by operation.
         settings: How long it waits for what.
         clock: Steady, in seconds.
+        sessions: What is known of sessions; ``None``: turns are not served.
     """
 
     targets: Targets
@@ -49,3 +51,4 @@ class Parts:
     fallbacks: Mapping[str, Fallback]
     settings: Settings
     clock: Callable[[], float]
+    sessions: Sessions | None = None

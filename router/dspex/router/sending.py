@@ -35,6 +35,7 @@ from dspex.contracts.words import (
     BusyWord,
     FailedWord,
     FinishedWord,
+    MovedWord,
     RefusedWord,
     Words,
 )
@@ -51,6 +52,14 @@ if TYPE_CHECKING:
 
 BUSY = "busy"
 NO_RESPONDERS = "no_responders"
+NOT_HELD = "not_held"
+"""Nobody listened on the subject of a session."""
+TAKEN = "taken"
+"""Another router gave the session away meanwhile."""
+MOVED = "moved"
+"""Another process than the one chosen holds the session."""
+
+_WHY = {BusyWord: BUSY, MovedWord: MOVED}
 
 
 class Fallen(Exception):
@@ -108,6 +117,8 @@ class Sender:
         """
         async with await self._bus.replies() as replies:
             replies.target = self._subjects.worker_run(decision.worker)
+            if ticket.seat is not None and ticket.seat.subject:
+                replies.target = ticket.seat.subject
             sent = self._headers(ticket, decision, keep=keep)
             dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
             with _watching(target, replies, dispatch):
@@ -157,6 +168,8 @@ class Sender:
         elif isinstance(silence, NoResponders) and ticket.was_deaf:
             dispatch.is_due(self._settings.handshake)  # it comes back after us
         elif isinstance(silence, NoResponders):
+            if ticket.seat is not None and ticket.seat.subject:
+                raise Fallen(NOT_HELD)
             target.unreachable = True
             raise Fallen(NO_RESPONDERS)
         if worker not in self._targets:
@@ -179,8 +192,8 @@ class Sender:
         target.hear_word(word, self.clock())
         self.heard(target)
         match word:
-            case BusyWord():
-                raise Fallen(BUSY)
+            case BusyWord() | MovedWord():
+                raise Fallen(_WHY[type(word)])
             case RefusedWord():
                 raise failure(word.failure)
             case FinishedWord():
@@ -233,6 +246,9 @@ class Sender:
             headers.LM: decision.lm,
             headers.RETURN: "reply" if keep else "",
         }
+        if ticket.seat is not None:
+            optional[headers.SESSION] = ticket.seat.session
+            optional[headers.FENCE] = str(ticket.seat.fence)
         sent |= {name: value for name, value in optional.items() if value}
         return tracing.inject(sent)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
-from dspex.bus.buckets import Bucket
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events, audience_of
 from dspex.bus.health import Heart, read_beat
@@ -39,7 +39,9 @@ from dspex.router.places import Places
 from dspex.router.quotas import Quotas, quotas_of
 from dspex.router.recording import Record, pool_loads
 from dspex.router.sending import Sender
+from dspex.router.sessions import sessions_of
 from dspex.router.settings import DEFAULTS, Settings, settings_of
+from dspex.router.sharing import shared_cache
 from dspex.router.targets import Targets
 from dspex.router.tickets import Ticket
 
@@ -52,9 +54,6 @@ if TYPE_CHECKING:
     from dspex.router.caching import Shared
 
 _log = logging.getLogger(__name__)
-
-SHARED_CACHE = "dspex_cache"
-"""Bucket in which routers share kept answers."""
 
 
 class _Chosen(Struct):
@@ -148,6 +147,7 @@ class Router:
         address = self._subjects.read_call(message.subject)
         timeout = self._settings.default_timeout
         request = incoming.read(message, address.name, address.tenant, timeout)
+        request = replace(request, session=address.session)
         logs.request_id.set(request.id)
         events = Events(self._bus, audience_of(request, self._subjects, 0))
         with tracing.span(f"route {request.operation}", request.headers) as span:
@@ -222,6 +222,7 @@ class Router:
             fallbacks=configuration.fallbacks,
             settings=settings,
             clock=self._clock,
+            sessions=sessions_of(self._bus, self._subjects, self.targets),
         )
 
     def _hear(self, message: Message) -> None:
@@ -324,7 +325,12 @@ class Router:
 
     def _endpoints(self) -> list[Endpoint]:
         subjects = self._subjects
-        served = {"call": subjects.calls(), "tenant_call": subjects.tenant_calls()}
+        served = {
+            "call": subjects.calls(),
+            "tenant_call": subjects.tenant_calls(),
+            "session_call": subjects.session_calls(),
+            "tenant_session_call": subjects.tenant_session_calls(),
+        }
         # Every router hears these: any of them may have the request.
         heard = {
             "cancel": (subjects.cancels(), self.cancel),
@@ -371,7 +377,7 @@ async def main(context: Context) -> None:
     """Serve until told to stop, then drain."""
     configuration = context.configuration
     settings = settings_of(configuration.router)
-    shared = await _shared_cache(context, settings)
+    shared = await shared_cache(context, settings)
     router = Router(context.bus, configuration, settings, shared=shared)
     heart = Heart(configuration.subjects, context.connect_again, router.beat, router.id)
     await router.start()
@@ -382,16 +388,3 @@ async def main(context: Context) -> None:
     heart.set_state("draining")
     await router.stop(grace=30.0)
     await heart.stop()
-
-
-async def _shared_cache(context: Context, settings: Settings) -> Bucket | None:
-    if not context.configuration.router.shared_cache:
-        return None
-    bucket = Bucket(
-        context.bus,
-        SHARED_CACHE,
-        ttl=settings.cache_ttl,
-        size=max(1, settings.cache_size * 4),
-    )
-    await bucket.open()
-    return bucket

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dspex.bus.events import Events
     from dspex.bus.incoming import Request
     from dspex.contracts.envelope import Decision, Failed
+    from dspex.router.sessions import Seat
 
 
 class Elsewhere(Exception):
@@ -50,6 +51,7 @@ class Ticket:
         told: The failure that this router told the client, if it did.
         ended: Set when the router is done with it.
         asked: Who was asked last; it may have begun.
+        seat: Its place at the holder of its session, if it is a turn of one.
     """
 
     def __init__(self, request: Request, events: Events, grace: float) -> None:
@@ -75,6 +77,7 @@ class Ticket:
         self.told: Failed | None = None
         self.ended = asyncio.Event()
         self.asked = ""
+        self.seat: Seat | None = None
         self._task = asyncio.current_task()
         self._waits = False
         self._elsewhere = False

@@ -236,6 +236,14 @@ class Scene:
         ]
         return tickets[0]
 
+    async def lose(self, name: str) -> None:
+        """Let a worker say nothing until its router has noticed."""
+        async with asyncio.timeout(PATIENCE):
+            while name in self.router.targets:
+                # More than once: a router that did not run for a while forgives.
+                self.seconds += 3.1
+                await asyncio.sleep(0.01)
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the router take in what it was told, until something holds."""
         for _ in range(1000):

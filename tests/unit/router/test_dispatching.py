@@ -186,7 +186,7 @@ async def test_worker_lost(scene: Scene) -> None:
     question = await scene.ask()
 
     await worker.accept(await worker.runs.next())
-    scene.seconds += 3.1
+    await scene.lose("a")
 
     reply = await question.reply()
     assert (reply.code, reply.retryable) == ("worker_lost", True)

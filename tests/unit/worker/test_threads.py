@@ -109,6 +109,7 @@ async def test_cancelled_before_it_began(threads: Threads) -> None:
     waiting = asyncio.ensure_future(threads.run(work))
     await asyncio.to_thread(lambda: None)
     waiting.cancel()
+    await asyncio.to_thread(lambda: None)  # it has taken that in
     release.set()
 
     with pytest.raises(asyncio.CancelledError):

@@ -64,6 +64,12 @@ class Programs:
         self._default_lm = default_lm
         self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
 
+    async def aclose(self) -> None:
+        """Close the connections to language models, and let the threads end."""
+        await self._lms.aclose()
+        if self._threads is not None:
+            self._threads.close()
+
     async def run(self, operation: str, body: Body, events: Events) -> Outcome:
         """Do one operation.
 

@@ -25,6 +25,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import ResourceMemory
+from dspex.contracts.session_requests import Turn
 from dspex.native.operations import OPERATIONS
 from dspex.native.service import run as native
 from dspex.native.signatures.compiling import compile_signature
@@ -32,6 +33,7 @@ from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.programs import Programs
+from dspex.services.worker.sessions import Limits, Sessions
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import chunks
 from dspex.services.worker.threads import Threads, contexts_are_apart
@@ -90,21 +92,23 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
     programs = Programs(lms, pool.lm, threads)
     slots = Slots(pool.concurrency, pool.queue)
+    sessions = _sessions(context, found, pool, slots)
     exhausted = Exhausted(context.stop)
-    run = exhausted.noticed(wrap(_runner(programs)))
-    responder = Responder(context, found, slots, run)
+    run = exhausted.noticed(wrap(_runner(programs, sessions)))
+    responder = Responder(context, found, slots, run, sessions)
     jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
     await responder.start()
     await warm_up()
+    sessions.start(responder.dispatched)
     await responder.open()
     await jobs.start()
     _log.info("worker ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
+    sessions.drain()
     await asyncio.gather(jobs.stop(pool.grace_s), responder.stop(pool.grace_s))
-    await lms.aclose()
-    if threads is not None:
-        threads.close()
+    await sessions.stop()
+    await programs.aclose()
     if exhausted.happened:
         raise SystemExit(OUT_OF_MEMORY)
 
@@ -181,10 +185,22 @@ def _language_models(
     )
 
 
-def _runner(programs: Programs) -> Run:
+def _sessions(context: Context, profile: Profile, pool: Pool, slots: Slots) -> Sessions:
+    return Sessions(
+        context.bus,
+        context.configuration.subjects,
+        profile.identity.worker,
+        slots,
+        Limits(most=pool.sessions, idle=pool.session_idle_s),
+    )
+
+
+def _runner(programs: Programs, sessions: Sessions) -> Run:
     """What does an operation: DSPy, or natively what native-ops would do."""
 
     async def run(operation: str, body: Body, events: Events) -> Outcome:
+        if isinstance(body, Turn):
+            return await sessions.run(operation, body, events, programs.run)
         if operation in OPERATIONS:
             return await native(operation, body, events)
         return await programs.run(operation, body, events)

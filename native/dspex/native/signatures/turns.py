@@ -1,0 +1,90 @@
+"""A turn of a session as the request it stands for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspex.contracts.failures import BadRequest, Unsupported
+from dspex.contracts.requests import Predict
+from dspex.native.signatures.compiling import compile_signature
+from dspex.native.types.kinds import DspyType
+from dspex.native.types.tree import nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dspex.contracts.catalog import Operation
+    from dspex.contracts.session_requests import Turn
+    from dspex.contracts.sessions import SessionSettings, SessionTurn
+    from dspex.native.signatures.compiling import Compiled
+
+_HISTORY = DspyType("History")
+
+
+def require_turn(operation: Operation) -> None:
+    """Refuse operations that have no turns.
+
+    Raises:
+        Unsupported: It is one of those.
+    """
+    if operation.request is not Predict:
+        raise Unsupported(
+            f"{operation.name!r} is no turn of a session. "
+            "Allowed: predict, chain_of_thought.",
+            hint="Publish it on dspex.v1.call.<operation> instead.",
+        )
+
+
+def whole(settings: SessionSettings, turn: Turn) -> Predict:
+    """The request that a turn stands for, without the conversation so far.
+
+    Raises:
+        BadRequest: Neither has a signature.
+    """
+    signature = turn.signature or settings.signature
+    if signature is None:
+        raise BadRequest(
+            "The turn brings no signature, and the session was opened without one.",
+            field="signature",
+            hint="Open the session with a signature, or give one with each turn.",
+        )
+    # What belongs to another signature does not go with that of the turn.
+    own = turn.signature is None
+    return Predict(
+        options=turn.options,
+        signature=signature,
+        inputs=turn.inputs,
+        instructions=turn.instructions or (settings.instructions if own else None),
+        demos=(settings.demos if own else []) if turn.demos is None else turn.demos,
+        lm=turn.lm or settings.lm,
+        config=settings.config if turn.config is None else turn.config,
+        adapter=turn.adapter or settings.adapter,
+    )
+
+
+def history_of(compiled: Compiled) -> str:
+    """The input that takes the conversation so far; empty: none does."""
+    for slot in compiled.inputs:
+        if any(node == _HISTORY for node in nodes(slot.type)):
+            return slot.field.name
+    return ""
+
+
+def with_history(
+    body: Predict, turns: Iterable[SessionTurn]
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The inputs of a request with the conversation in its place.
+
+    Args:
+        body: The request.
+        turns: The conversation so far.
+
+    Returns:
+        The inputs as the program gets them, and those that are to be logged: without
+        the conversation, which the log has.
+    """
+    name = history_of(compile_signature(body.signature, body.instructions))
+    if not name or name in body.inputs:
+        return body.inputs, body.inputs
+    messages = [{**turn.inputs, **turn.outputs} for turn in turns]
+    return {**body.inputs, name: {"messages": messages}}, body.inputs
