@@ -61,6 +61,7 @@ class Audience(Struct, frozen=True, kw_only=True):
         stream: ``events``, ``inbox`` or empty.
         media: Encoding of what goes to the reply subject.
         again: The request was told of before: only its reply subject is told.
+        deadline: Unix milliseconds; 0: none is known.
     """
 
     subjects: Subjects
@@ -70,6 +71,7 @@ class Audience(Struct, frozen=True, kw_only=True):
     stream: str = ""
     media: str = encoding.JSON
     again: bool = False
+    deadline: float = 0.0
 
 
 def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
@@ -87,6 +89,7 @@ def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
         reply=request.reply,
         stream=request.stream,
         media=request.media,
+        deadline=request.deadline,
     )
 
 

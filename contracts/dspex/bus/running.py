@@ -33,7 +33,7 @@ from dspex.contracts.failures import (
     internal,
     nearest,
 )
-from dspex.contracts.requests import Body, Predict
+from dspex.contracts.requests import Body
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
@@ -258,8 +258,9 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
             hint="Publish on dspex.v1.call.<operation>; a router knows who does it.",
         )
     body: Body = encoding.decode(request.body, operation.request, request.media)
-    if request.lm and isinstance(body, Predict):
-        return replace(body, lm=request.lm)
+    if request.lm and "lm" in body.__struct_fields__:
+        # mypy knows no field of all those bodies.
+        return replace(body, **{"lm": request.lm})
     return body
 
 

@@ -61,6 +61,9 @@ LM = "Dspex-Lm"
 RETURN = "Dspex-Return"
 """``reply``: the router wants to keep the answer, so tell it too."""
 
+TOOL = "dspex-tool"
+"""No header: the metadata of a service's endpoint that is a tool, as JSON."""
+
 # Of NATS itself and of its service protocol (ADR-32).
 
 STATUS = "Status"

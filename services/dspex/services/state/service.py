@@ -17,7 +17,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
-from dspex.services.state import jobs
+from dspex.services.state import jobs, programs
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ GRACE = 10.0
 """Seconds to finish what is in hand when told to stop."""
 
 
-def operations(found: jobs.Jobs) -> dict[str, Operation]:
+def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
-    return jobs.operations(found)
+    return {**jobs.operations(found), **programs.operations(context)}
 
 
 def runner(table: Mapping[str, Operation]) -> Run:
@@ -110,7 +110,7 @@ async def main(context: Context) -> None:
     found = profile(subjects, catalog.served_by("state"))
     kept_jobs = jobs.Jobs(context)
     undelivered = Undelivered(context.bus, subjects, kept_jobs.store)
-    run = runner(operations(kept_jobs))
+    run = runner(operations(context, kept_jobs))
     responder = Responder(context, found, Slots(CONCURRENCY, QUEUE), run)
     await responder.start()
     await _provision(context)
