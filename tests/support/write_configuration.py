@@ -76,6 +76,19 @@ _SECTIONS = (
         "",
         configuration.Tenant,
     ),
+    (
+        "`[tools]`",
+        "Which functions programs may call; see [programs](programs.md).",
+        "",
+        configuration.Tools,
+    ),
+    (
+        "`[programs.<name>]`",
+        "A program written in Python, which requests run by its name. Only what is "
+        "named here is ever imported.",
+        "",
+        configuration.OwnProgram,
+    ),
 )
 
 

@@ -267,7 +267,9 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
 def is_idempotent(operation: str, body: Body) -> bool:
     """Whether a request may run twice: as it says itself, or as its operation is."""
     said = body.options.idempotent
-    return catalog.operation(operation).idempotent if said is None else said
+    if said is not None:
+        return said
+    return catalog.operation(operation).idempotent and body.repeatable
 
 
 def stopping() -> WorkerLost:

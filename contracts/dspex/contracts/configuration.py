@@ -9,6 +9,7 @@ valid one named.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,8 @@ from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 BUILTIN_MODEL = "builtin"
 """The ``model`` of the built-in toy model."""
@@ -112,6 +115,28 @@ class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
 
 
+class Tools(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[tools]``: which functions programs may call.
+
+    Attributes:
+        subjects: Subjects, wildcards included, beside ``<prefix>.v1.tool.>`` of the
+            tenant; open to all tenants.
+    """
+
+    subjects: list[str] = field(default_factory=list)
+
+
+class OwnProgram(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[programs.<name>]``: a program written in Python.
+
+    Attributes:
+        path: Where it is, ``package.module:Class``; a ``dspy.Module`` that is made
+            without arguments.
+    """
+
+    path: str
+
+
 class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section ``[fallbacks.<operation>]``, or ``"*"`` for all without their own.
 
@@ -167,6 +192,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         supervisor: What keeps the workers of one host.
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
+        tools: Which functions programs may call.
+        programs: Programs written in Python, by name.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -178,6 +205,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     supervisor: Supervising = field(default_factory=Supervising)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
+    tools: Tools = field(default_factory=Tools)
+    programs: dict[str, OwnProgram] = field(default_factory=dict)
 
     @property
     def subjects(self) -> Subjects:
@@ -267,6 +296,18 @@ def _check(found: Configuration, origins: _Origins) -> None:
     for name in found.tenants:
         if name != "*":
             _check_name(name, f"tenants.{name}", origins)
+    for name, program in found.programs.items():
+        _check_program(name, program, origins)
+
+
+def _check_program(name: str, program: OwnProgram, origins: _Origins) -> None:
+    _check_name(name, f"programs.{name}", origins)
+    if not _PATH.fullmatch(program.path):
+        path = f"programs.{name}.path"
+        raise ConfigurationError(
+            f"{origins.of(path)}: {path} is {program.path!r}, "
+            "and must be like package.module:Class."
+        )
 
 
 def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:

@@ -14,6 +14,7 @@ from dspex.contracts import (
     job_examples,
     native_examples,
     pool_examples,
+    program_examples,
     words,
 )
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
@@ -59,6 +60,7 @@ REQUESTS: dict[str, Body] = {
         adapter="json",
         options=Options(accept="application/json"),
     ),
+    **program_examples.REQUESTS,
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
 }
@@ -76,6 +78,15 @@ _PYTHON = Metadata(
     lm="openai/gpt-4o-mini",
     dspy="3.4.1",
 )
+_STATE = Metadata(
+    implementation="state",
+    pool="state",
+    worker="state-5c2e8f1a9b37",
+    reason="only_candidate",
+    queue_ms=0.012,
+    run_ms=1.5,
+    total_ms=2.25,
+)
 _NATIVE = Metadata(
     implementation="native",
     pool="native",
@@ -84,15 +95,6 @@ _NATIVE = Metadata(
     queue_ms=0.011,
     run_ms=0.24,
     total_ms=0.75,
-)
-_STATE = Metadata(
-    implementation="state",
-    pool="state",
-    worker="state-7c20e4b18a3f",
-    reason="only_candidate",
-    queue_ms=0.012,
-    run_ms=2.5,
-    total_ms=3.125,
 )
 
 
@@ -106,6 +108,10 @@ REPLIES: dict[str, envelope.Done] = {
         {"reasoning": "A spider has 8 legs, and 3 times 8 is 24.", "answer": 24},
         _PYTHON,
     ),
+    **{
+        name: _done(outputs, _PYTHON if name in ("react", "run") else _STATE)
+        for name, outputs in program_examples.OUTPUTS.items()
+    },
     **{
         name: _done(outputs, _NATIVE)
         for name, outputs in native_examples.OUTPUTS.items()
@@ -166,6 +172,18 @@ EVENTS: dict[str, Any] = {
     ),
     "delta": envelope.Delta(**_EVENT, attempt=1, seq=2, field="answer", text="Beca"),
     "status": envelope.Status(**_EVENT, attempt=1, seq=3, message="still running"),
+    "tool_call": envelope.ToolCall(
+        **_EVENT, attempt=1, seq=2, call=1, tool="weather", arguments={"city": "Bergen"}
+    ),
+    "tool_result": envelope.ToolResult(
+        **_EVENT,
+        attempt=1,
+        seq=3,
+        call=1,
+        tool="weather",
+        ms=12.5,
+        result={"rain_mm": 12},
+    ),
     "done": envelope.DoneEvent(
         **_EVENT, attempt=1, seq=4, outputs={"answer": "Because."}, metadata=_PYTHON
     ),

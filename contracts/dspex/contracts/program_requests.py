@@ -13,6 +13,7 @@ from dspex.contracts.program_specs import (
     Program,
     Specification,
     Tool,
+    is_self_contained,
 )
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.signatures import Signature, SignatureSpec
@@ -43,6 +44,11 @@ class React(Body, frozen=True, kw_only=True):
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None
 
+    @property
+    def repeatable(self) -> bool:
+        """Not where it calls functions, which act."""
+        return not self.tools
+
 
 class RunProgram(Body, frozen=True, kw_only=True):
     """Run a program.
@@ -59,6 +65,11 @@ class RunProgram(Body, frozen=True, kw_only=True):
     inputs: dict[str, Any]
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
+
+    @property
+    def repeatable(self) -> bool:
+        """Not where it names programs, which may change, or functions, which act."""
+        return is_self_contained(self.program)
 
 
 class PutProgram(Body, frozen=True, kw_only=True):

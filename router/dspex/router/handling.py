@@ -29,10 +29,9 @@ from dspex.contracts.failures import (
     Unsupported,
     WorkerLost,
 )
-from dspex.contracts.requests import Body, Predict
+from dspex.contracts.requests import Body
 from dspex.contracts.words import FinishedWord
-from dspex.native.checking.requiring import extra_fields, require, require_demos
-from dspex.native.signatures.compiling import compile_signature
+from dspex.router.asking import look_at
 from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
@@ -136,7 +135,7 @@ class RequestHandler:
     async def _answer(
         self, ticket: Ticket, wanted: Wanted, body: Body, digest: str
     ) -> FinishedWord | Failed:
-        if self._may_be_kept(ticket):
+        if self._may_be_kept(ticket, body):
             return await self._once(ticket, wanted, body, digest)
         return await self._dispatcher.dispatch(ticket, wanted)
 
@@ -158,13 +157,8 @@ class RequestHandler:
         ticket.outlives_its_reader = options.on_disconnect == "continue"
         ticket.idempotent = is_idempotent(request.operation, body)
         await self._tell_requested(ticket, body)
-        if not isinstance(body, Predict):
-            return body, ""
-        ticket.asked_lm = body.lm or ""
-        compiled = compile_signature(body.signature, body.instructions)
-        require(compiled, body.inputs, "inputs")
-        require_demos(compiled, body.demos, extra_fields(request.operation))
-        return body, compiled.digest
+        ticket.asked_lm, digest = look_at(request.operation, body)
+        return body, digest
 
     async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
         request = ticket.request
@@ -251,8 +245,11 @@ class RequestHandler:
             return None if idempotent_failure else end
         return None
 
-    def _may_be_kept(self, ticket: Ticket) -> bool:
+    def _may_be_kept(self, ticket: Ticket, body: Body) -> bool:
         settings = self._parts.settings
+        operation = catalog.operation(ticket.request.operation)
+        if operation.fresh or not body.repeatable:
+            return False
         mode = ticket.request.cache or settings.cache
         known = ticket.request.media != encoding.ARROW
         return mode != "off" and ticket.idempotent and known and settings.cache_size > 0

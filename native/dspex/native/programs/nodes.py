@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from dspex.contracts import program_specs as specs
 from dspex.contracts.failures import BadRequest
+from dspex.contracts.program_specs import children
 from dspex.contracts.walking import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dspex.contracts.program_specs import Program, PredictorState, Specification
+    from dspex.contracts.program_specs import (
+        PredictorState,
+        Program,
+        Specification,
+        Tool,
+    )
     from dspex.native.signatures.compiling import Compiled, Slot
 
     Face = dict[str, "Slot | None"]
@@ -130,22 +135,6 @@ def below(path: str, *steps: str | int) -> str:
     return inner if not path or inner.startswith("[") else f"{path}.{inner}"
 
 
-def children(spec: Specification) -> list[tuple[str, Program]]:
-    """The programs inside a specification, with their paths in it."""
-    found: list[tuple[str, Program]] = []
-    for name in ("program", "otherwise"):
-        inner = getattr(spec, name, None)
-        if inner is not None:
-            found.append((name, inner))
-    for index, step in enumerate(getattr(spec, "steps", ())):
-        found.append((f"steps[{index}].program", step.program))
-    if isinstance(spec, specs.BranchSpec):
-        found += [
-            (path_of(["cases", value]), inner) for value, inner in spec.cases.items()
-        ]
-    return found
-
-
 def references(program: Program) -> list[str]:
     """The stored programs that a program names itself, each once."""
     found: dict[str, None] = {}
@@ -159,9 +148,9 @@ def references(program: Program) -> list[str]:
     return list(found)
 
 
-def tools_of(spec: Any) -> list[specs.Tool]:
+def tools_of(spec: Any) -> list[Tool]:
     """The tools of one specification."""
-    found: list[specs.Tool] = getattr(spec, "tools", [])
+    found: list[Tool] = getattr(spec, "tools", [])
     return found
 
 

@@ -101,7 +101,7 @@ def mapped(spec: specs.MapSpec, path: str, one: Part) -> Node:
     if not node.open:
         _refuse_unknown([spec.into], node.needs, below(path, "into"), "input")
     others = {name: slot for name, slot in node.needs.items() if name != spec.into}
-    needs: Face = {spec.over: None} | others
+    needs: Face = {spec.over: None, **others}
     must = (node.required - {spec.into}) | {spec.over}
     return _composed(spec, path, (one,), (needs, must, dict.fromkeys(node.gives)))
 
@@ -129,7 +129,7 @@ def branch(spec: specs.BranchSpec, path: str, parts: tuple[Part, ...]) -> Node:
             hint="Let each give an output of the same name, and compose it after.",
         )
     gives: Face = {name: known[0].gives[name] for name in common}
-    return _composed(spec, path, parts, ({spec.on: None} | needs, must, gives))
+    return _composed(spec, path, parts, ({spec.on: None, **needs}, must, gives))
 
 
 def like(spec: Any, path: str, one: Part) -> Node:
@@ -141,7 +141,7 @@ def like(spec: Any, path: str, one: Part) -> Node:
 def compared(node: Node, one: Part | None) -> Node:
     """A comparison of attempts: those of a program, or an input."""
     if one is None:
-        needs: Face = {"completions": None} | node.needs
+        needs: Face = {"completions": None, **node.needs}
         must = node.required | {"completions"}
         parts: tuple[Part, ...] = ()
     else:

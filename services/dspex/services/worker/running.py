@@ -163,7 +163,7 @@ def final(node: Node, module: dspy.Module) -> Last | None:
 def _final_of_chain(node: Node, module: dspy.Module) -> Last | None:
     part = node.parts[-1]
     inner = final(part.node, module.parts[-1])
-    if inner is None or any(inside.spec.adapter for inside in part.node.walk()):
+    if inner is None or any(map(_has_adapter, part.node.walk())):
         return None  # written otherwise than the stream of the whole is read
     names = {n: part.outputs.get(outer, outer) for n, outer in inner.names.items()}
     shown = {n: outer for n, outer in names.items() if outer in node.gives}
@@ -172,3 +172,7 @@ def _final_of_chain(node: Node, module: dspy.Module) -> Last | None:
     if any(one is inner.predict for one in others) or not shown:
         return None
     return dataclasses.replace(inner, names=shown)
+
+
+def _has_adapter(node: Node) -> bool:
+    return node.spec is not None and node.spec.adapter is not None
