@@ -107,14 +107,19 @@ class Client:
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
         options: How requests are sent.
+
+    Attributes:
+        options: How requests are sent.
+        bus: The connection.
+        subjects: Under which prefix, and as which tenant.
     """
 
     def __init__(
         self, bus: Bus, subjects: Subjects, options: Options | None = None
     ) -> None:
         self.options = options or Options()
-        self._bus = bus
-        self._subjects = subjects
+        self.bus = bus
+        self.subjects = subjects
 
     def with_options(self, **changes: Any) -> Client:
         """The same client with other options: ``client.with_options(timeout=5)``.
@@ -125,7 +130,7 @@ class Client:
         Raises:
             TypeError: One of them is no option.
         """
-        return Client(self._bus, self._subjects, replace(self.options, **changes))
+        return Client(self.bus, self.subjects, replace(self.options, **changes))
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
@@ -204,11 +209,11 @@ class Client:
         resend = math.inf if self.options.pool else self.options.resend
         patience = _Patience(resend)
         send = True
-        async with await self._bus.replies() as replies:
+        async with await self.bus.replies() as replies:
             replies.target = subject
             while True:
                 if send:
-                    await self._bus.publish(
+                    await self.bus.publish(
                         subject, data, headers=sent, reply=replies.subject
                     )
                 left = until - time.monotonic()
@@ -233,9 +238,9 @@ class Client:
         sent = self._headers(operation) | {headers.STREAM: "inbox"}
         subject = self._subject(operation)
         until = time.monotonic() + self.options.timeout + LATE
-        async with await self._bus.replies(dedicated=True) as replies:
+        async with await self.bus.replies(dedicated=True) as replies:
             replies.target = subject
-            await self._bus.publish(
+            await self.bus.publish(
                 subject, encoding.encode(body), headers=sent, reply=replies.subject
             )
             while True:
@@ -254,16 +259,16 @@ class Client:
 
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""
-        await self._bus.publish(self._subjects.cancel(request))
+        await self.bus.publish(self.subjects.cancel(request))
 
     async def close(self) -> None:
         """End the connection."""
-        await self._bus.close()
+        await self.bus.close()
 
     def _subject(self, operation: str) -> str:
         if self.options.pool:
-            return self._subjects.pool_run(self.options.pool)
-        return self._subjects.call(operation)
+            return self.subjects.pool_run(self.options.pool)
+        return self.subjects.call(operation)
 
     def _headers(self, operation: str) -> dict[str, str]:
         options = self.options

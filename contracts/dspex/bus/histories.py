@@ -62,9 +62,7 @@ class Histories:
         Raises:
             BusUnavailable: It cannot be known.
         """
-        found = await last_message(
-            self._bus, self._stream, self._subject(tenant, key)
-        )
+        found = await last_message(self._bus, self._stream, self._subject(tenant, key))
         return None if found is None else _kept(key, found)
 
     async def at(self, tenant: str, key: str, sequence: int) -> Kept:

@@ -259,8 +259,8 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
         )
     body: Body = encoding.decode(request.body, operation.request, request.media)
     if request.lm and "lm" in body.__struct_fields__:
-        # mypy knows no field of all those bodies.
-        return replace(body, **{"lm": request.lm})
+        named = {"lm": request.lm}  # not every body has it, so mypy would refuse it
+        return replace(body, **named)
     return body
 
 

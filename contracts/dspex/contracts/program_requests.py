@@ -11,6 +11,7 @@ from dspex.contracts.program_specs import (
     Iterations,
     Name,
     Program,
+    ReActSpec,
     Specification,
     Tool,
     is_self_contained,
@@ -48,6 +49,17 @@ class React(Body, frozen=True, kw_only=True):
     def repeatable(self) -> bool:
         """Not where it calls functions, which act."""
         return not self.tools
+
+
+def as_specification(body: React) -> ReActSpec:
+    """What a ``react`` runs, as a program."""
+    return ReActSpec(
+        signature=body.signature,
+        instructions=body.instructions,
+        tools=body.tools,
+        max_iters=body.max_iters,
+        adapter=body.adapter,
+    )
 
 
 class RunProgram(Body, frozen=True, kw_only=True):
@@ -299,5 +311,3 @@ class StoredRecord(Struct, frozen=True, kw_only=True):
     specification: dict[str, Any] | None = None
     note: str = ""
     sequences: dict[str, int] = {}
-
-

@@ -187,9 +187,7 @@ class ReActSpec(Signed, frozen=True, kw_only=True, tag="react"):
     max_iters: Iterations = 20
 
 
-class ProgramOfThoughtSpec(
-    Signed, frozen=True, kw_only=True, tag="program_of_thought"
-):
+class ProgramOfThoughtSpec(Signed, frozen=True, kw_only=True, tag="program_of_thought"):
     """``dspy.ProgramOfThought``: answers by a program that it writes and runs.
 
     Attributes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from dspex.contracts.program_requests import React, RunProgram
-from dspex.contracts.program_specs import ReActSpec
+from dspex.contracts.program_requests import React, RunProgram, as_specification
 from dspex.contracts.requests import Predict
 from dspex.native.checking.requiring import extra_fields, require, require_demos
 from dspex.native.programs.planning import check_inputs, plan
@@ -44,13 +43,10 @@ def look_at(operation: str, body: Body) -> Asked:
 
 
 def _look_at_program(body: React | RunProgram) -> Asked:
-    if isinstance(body, RunProgram):
-        program = body.program
-    else:
-        program = ReActSpec(
-            signature=body.signature, instructions=body.instructions, tools=body.tools
-        )
     # Programs that are stored are looked up by who runs them.
-    node = plan(program)
+    if isinstance(body, React):
+        node = plan(as_specification(body), path="")
+    else:
+        node = plan(body.program)
     check_inputs(node, body.inputs)
-    return Asked(body.lm or getattr(program, "lm", None) or "")
+    return Asked(body.lm or getattr(node.spec, "lm", None) or "")

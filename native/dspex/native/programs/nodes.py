@@ -11,7 +11,6 @@ import msgspec
 
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.program_specs import children
-from dspex.contracts.walking import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,10 +128,11 @@ def read_reference(text: str, path: str = "program") -> Reference:
     return Reference(name, int(version) if version else None)
 
 
-def below(path: str, *steps: str | int) -> str:
-    """The path of a part."""
-    inner = path_of(list(steps))
-    return inner if not path or inner.startswith("[") else f"{path}.{inner}"
+def below(path: str, inner: str) -> str:
+    """The path of a part, such as ``steps[0]`` of ``program``."""
+    if not path or inner.startswith("["):
+        return f"{path}{inner}"
+    return f"{path}.{inner}"
 
 
 def references(program: Program) -> list[str]:

@@ -14,6 +14,7 @@ from dspex.contracts.failures import (
     nearest,
 )
 from dspex.contracts.program_specs import MAX_DEPTH, MAX_PARTS
+from dspex.contracts.walking import path_of
 from dspex.native.checking.requiring import require, require_demos
 from dspex.native.programs import wiring
 from dspex.native.programs.nodes import Node, Part, below, read_reference
@@ -59,18 +60,19 @@ _OWN: dict[str, tuple[str, ...]] = {
 """Other fields that a module has of its own."""
 
 
-def plan(program: Program, find: Find | None = None) -> Node:
+def plan(program: Program, find: Find | None = None, path: str = "program") -> Node:
     """Check a program and all in it.
 
     Args:
         program: A specification, or the name of a stored one.
         find: Looks stored programs up; ``None`` for one that is not to be looked up
             here, so that its own faults are found by who does.
+        path: Where it stands in the request.
 
     Raises:
         Failure: The first fault; its ``field`` is the path of the part at fault.
     """
-    return _Planner(find or _nowhere).node(program, "program", 1)
+    return _Planner(find or _nowhere).node(program, path, 1)
 
 
 def check_inputs(node: Node, inputs: Mapping[str, Any]) -> None:
@@ -158,7 +160,7 @@ class _Planner:
         needs: dict[str, Any] = {s.field.name: s for s in compiled.inputs}
         gives: dict[str, Any] = dict.fromkeys(EXTRA.get(module, ()))
         gives |= {slot.field.name: slot for slot in compiled.outputs}
-        states = read_states(spec.state, f"{path}.state") if spec.state else {}
+        states = read_states(spec.state, below(path, "state")) if spec.state else {}
         made = Node(
             spec=spec,
             path=path,
@@ -175,7 +177,7 @@ class _Planner:
     def _maybe(self, program: Program | None, path: str, depth: int) -> Part | None:
         if program is None:
             return None
-        return Part(self.node(program, f"{path}.program", depth + 1), {}, {})
+        return Part(self.node(program, below(path, "program"), depth + 1), {}, {})
 
     def chosen(self, spec: Any, path: str, depth: int) -> Node:
         """``best_of_n`` and ``refine``: what their program is."""
@@ -199,9 +201,9 @@ class _Planner:
         node = part.node
         if spec.field is not None and spec.field not in node.gives and not node.open:
             raise BadRequest(
-                f"{path}.field {spec.field[:80]!r} is no output of the program. "
+                f"{below(path, 'field')} {spec.field[:80]!r} is no output of the program. "
                 + nearest(spec.field[:80], node.gives),
-                field=f"{path}.field",
+                field=below(path, "field"),
             )
         return wiring.like(spec, path, part)
 
@@ -210,7 +212,7 @@ class _Planner:
         for index, example in enumerate(spec.trainset):
             lacking = [name for name in spec.inputs if name not in example]
             if lacking:
-                where = f"{path}.trainset[{index}].{lacking[0]}"
+                where = below(path, f"trainset[{index}].{lacking[0]}")
                 raise BadRequest(
                     f"{where} is missing: examples are compared by it.", field=where
                 )
@@ -235,7 +237,7 @@ class _Planner:
     def _steps(self, spec: Any, path: str, depth: int) -> tuple[Part, ...]:
         found = []
         for index, step in enumerate(spec.steps):
-            where = f"{path}.steps[{index}]"
+            where = below(path, f"steps[{index}]")
             node = self.node(step.program, f"{where}.program", depth + 1)
             found.append(wiring.part(node, step, where))
         return tuple(found)
@@ -247,11 +249,15 @@ class _Planner:
 
     def branch(self, spec: specs.BranchSpec, path: str, depth: int) -> Node:
         parts = [
-            Part(self.node(inner, below(path, "cases", value), depth + 1), {}, {})
+            Part(
+                self.node(inner, below(path, path_of(["cases", value])), depth + 1),
+                {},
+                {},
+            )
             for value, inner in spec.cases.items()
         ]
         if spec.otherwise is not None:
-            node = self.node(spec.otherwise, f"{path}.otherwise", depth + 1)
+            node = self.node(spec.otherwise, below(path, "otherwise"), depth + 1)
             parts.append(Part(node, {}, {}))
         return wiring.branch(spec, path, tuple(parts))
 
@@ -272,7 +278,7 @@ def _compiled(spec: Any, path: str) -> Compiled:
     try:
         return compile_signature(spec.signature, spec.instructions)
     except InvalidSignature as failure:
-        raise _at(failure, f"{path}.signature") from None
+        raise _at(failure, below(path, "signature")) from None
 
 
 def _refuse_own(module: str, compiled: Compiled, path: str) -> None:
@@ -280,9 +286,10 @@ def _refuse_own(module: str, compiled: Compiled, path: str) -> None:
     for slot in (*compiled.inputs, *compiled.outputs):
         if slot.field.name in own or slot.field.name.startswith("reasoning_attempt_"):
             raise InvalidSignature(
-                f"{path}.signature has a field {slot.field.name!r}, and {module} has "
+                f"{below(path, 'signature')} has a field {slot.field.name!r}, and "
+                f"{module} has "
                 "one of that name of its own.",
-                field=f"{path}.signature",
+                field=below(path, "signature"),
                 hint="Rename the field, or use another module.",
             )
 

@@ -15,6 +15,7 @@ from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Forbidden
 from dspex.contracts.program_specs import PredictorState
 from dspex.contracts.requests import LmConfig
+from dspex.contracts.walking import path_of
 from dspex.native.programs.nodes import below
 from dspex.native.signatures.compiling import TYPE_MARKERS
 
@@ -66,7 +67,7 @@ def read_states(state: Mapping[str, Any], path: str) -> dict[str, PredictorState
     if "signature" in state and "demos" in state:
         return {ALONE: _read(state, path)}
     return {
-        name: _read(one, below(path, name))
+        name: _read(one, below(path, path_of([name])))
         for name, one in state.items()
         if name != METADATA
     }

@@ -32,7 +32,7 @@ def check_tools(spec: Any, path: str) -> None:
             )
     seen: set[str] = set()
     for index, tool in enumerate(tools_of(spec)):
-        _check_tool(tool, below(path, "tools", index), seen)
+        _check_tool(tool, below(path, f"tools[{index}]"), seen)
     if (reward := getattr(spec, "reward", None)) is not None:
         _check_reward(reward, below(path, "reward"))
 

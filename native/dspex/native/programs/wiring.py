@@ -81,7 +81,7 @@ def parallel(spec: specs.ParallelSpec, path: str, parts: tuple[Part, ...]) -> No
     for index, one in enumerate(parts):
         twice = gives.keys() & one.gives.keys()
         if twice:
-            where = below(path, "steps", index)
+            where = below(path, f"steps[{index}]")
             raise BadRequest(
                 f"{where} gives an output {min(twice)!r}, and so does one before it.",
                 field=where,

@@ -68,7 +68,9 @@ class Modules:
         return found
 
     def _made(self, node: Node) -> dspy.Module:
-        module = _MAKERS[node.module](node, self._options(node))
+        with warnings.catch_warnings():  # that a later release will lack something
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = _MAKERS[node.module](node, self._options(node))
         _give_demos(module, node)
         _load(module, node)
         return module
@@ -207,16 +209,12 @@ def _react(node: Node, options: dict[str, Any]) -> dspy.Module:
 
 def _program_of_thought(node: Node, options: dict[str, Any]) -> dspy.Module:
     spec: Any = node.spec
-    with warnings.catch_warnings():  # that a later release will not have it
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return dspy.ProgramOfThought(_signature(node), spec.max_iters, **options)
+    return dspy.ProgramOfThought(_signature(node), spec.max_iters, **options)
 
 
 def _code_act(node: Node, options: dict[str, Any]) -> dspy.Module:
     spec: Any = node.spec
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return dspy.CodeAct(_signature(node), [], spec.max_iters, **options)
+    return dspy.CodeAct(_signature(node), [], spec.max_iters, **options)
 
 
 def _rlm(node: Node, options: dict[str, Any]) -> dspy.Module:

@@ -12,8 +12,7 @@ from cachetools import LRUCache
 from dspex.bus.running import Outcome
 from dspex.contracts.envelope import Usage
 from dspex.contracts.failures import Failure, InvalidSignature, Unsupported
-from dspex.contracts.program_requests import React, RunProgram
-from dspex.contracts.program_specs import ReActSpec
+from dspex.contracts.program_requests import React, as_specification
 from dspex.contracts.requests import Predict
 from dspex.native.checking.requiring import (
     REASONING,
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from dspy.utils.usage_tracker import UsageTracker
 
     from dspex.bus.events import Events
+    from dspex.contracts.program_requests import RunProgram
+    from dspex.contracts.program_specs import Program
     from dspex.contracts.requests import Body
     from dspex.services.worker.lms import LanguageModels
 
@@ -82,7 +83,7 @@ class Programs:
         """
         try:
             if not isinstance(body, Predict):
-                return await self._run_program(as_program(body), events)
+                return await self._run_program(body, events)  # type: ignore[arg-type]
             if self._threads is None:
                 return await self._run(operation, body, events)
             there: Any = EventsFromThread(events)
@@ -97,14 +98,19 @@ class Programs:
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
 
-    async def _run_program(self, asked: RunProgram, events: Events) -> Outcome:
+    async def _run_program(self, asked: RunProgram | React, events: Events) -> Outcome:
         if self._threads is not None:
             raise Unsupported(
                 f"Programs as data need DSPy 3.0 or newer; this worker runs "
                 f"{dspy.__version__}.",
                 hint="Use another pool.",
             )
-        node = await self._runner.prepared(asked.program, events.audience)
+        if isinstance(asked, React):
+            program: Program = as_specification(asked)
+            path = ""
+        else:
+            program, path = asked.program, "program"
+        node = await self._runner.prepared(program, events.audience, path)
         call = Call(
             lms=self._lms,
             functions=self._runner.functions,
@@ -144,9 +150,7 @@ class Programs:
             dspy.track_usage() as tracker,
         ):
             if events.streams:
-                prediction = await run_streaming(
-                    module, call, Last.of(module), events
-                )
+                prediction = await run_streaming(module, call, Last.of(module), events)
             else:
                 prediction = await module.acall(**call)
         return Outcome(
@@ -171,25 +175,6 @@ class Programs:
         module = self._MODULES[operation](dspy_signature(compiled))
         self._kept[key] = module
         return module
-
-
-def as_program(body: Body) -> RunProgram:
-    """What a body asks for, as the running of a program."""
-    if isinstance(body, RunProgram):
-        return body
-    assert isinstance(body, React)
-    return RunProgram(
-        program=ReActSpec(
-            signature=body.signature,
-            instructions=body.instructions,
-            tools=body.tools,
-            max_iters=body.max_iters,
-            adapter=body.adapter,
-        ),
-        inputs=body.inputs,
-        lm=body.lm,
-        config=body.config,
-    )
 
 
 def _outputs(

@@ -9,7 +9,7 @@ import dspy
 
 from dspex.contracts import program_specs as specs
 from dspex.contracts.failures import NotFound
-from dspex.native.programs.nodes import references, remotes_of
+from dspex.native.programs.nodes import below, references, remotes_of
 from dspex.native.programs.planning import check_inputs, plan
 from dspex.services.worker.calls import within
 from dspex.services.worker.composing import COMPOSITES, Compared, run_node
@@ -54,20 +54,22 @@ class ProgramRunner:
         self._modules = Modules(interpreters)
         self.functions = functions
 
-    async def prepared(self, program: Program, audience: Audience) -> Node:
+    async def prepared(
+        self, program: Program, audience: Audience, path: str = "program"
+    ) -> Node:
         """Look up all that a program names, and check it.
 
         Raises:
             Failure: The first fault; its ``field`` is the path of the part at fault.
         """
         found = await self._looked_up(program, audience.subjects.tenant)
-        node = plan(program, found.get)
+        node = plan(program, found.get, path)
         for one in node.walk():
             if isinstance(one.spec, specs.PythonSpec):
                 self._named(one.spec.name)
             for inner, subject in remotes_of(one.spec):
                 if self.functions is not None:
-                    self.functions.check(subject, audience, f"{one.path}.{inner}")
+                    self.functions.check(subject, audience, below(one.path, inner))
         return node
 
     async def run(

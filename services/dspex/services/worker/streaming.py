@@ -74,7 +74,9 @@ class Last:
     def of(cls, module: dspy.Module) -> Last:
         """The one of a module that is one, or calls just one."""
         predictor: Any = module.predictors()[-1]
-        return cls(predictor, {name: name for name in predictor.signature.output_fields})
+        return cls(
+            predictor, {name: name for name in predictor.signature.output_fields}
+        )
 
 
 async def run_streaming(

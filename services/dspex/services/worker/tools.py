@@ -110,9 +110,7 @@ async def _checked_call(tool: Tool, arguments: dict[str, Any]) -> Any:
     if wrong:
         said = "; ".join(f"{one.path or '/'}: {one.message}" for one in wrong[:4])
         raise ToolFailed(f"The arguments do not fit: {said}")
-    return await current().function(
-        tool.name, tool.subject, arguments, tool.timeout_s
-    )
+    return await current().function(tool.name, tool.subject, arguments, tool.timeout_s)
 
 
 async def _remote_score(reward: Reward, said: Mapping[str, Any]) -> float:
