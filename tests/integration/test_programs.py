@@ -10,6 +10,7 @@ from uuid import uuid4
 import dspy
 import pytest
 from tests.support.asking import Asker, chat
+from tests.support.scripted_wire import digest_of_key
 from tests.support.stack import Program
 
 from dspex.contracts.subjects import Subjects
@@ -491,10 +492,12 @@ async def test_requests_are_isolated(
     for i, one in enumerate(found):
         assert one.code == "done", one.body
         seen = json.loads(one.body["outputs"]["answer"])
-        assert seen == {"model": f"model-{i}", "temperature": i / 100, "said": f"q{i}"}
+        wanted = {"model": f"model-{i}", "temperature": i / 100, "said": f"q{i}"}
+        assert seen == wanted | {"key": digest_of_key(f"key-{i}")}
         # DSPy asks for the attempts of BestOfN with a temperature of its own.
         final = json.loads(one.body["outputs"]["final"])
         assert (final["model"], final["temperature"]) == (f"model-{i}", 1.0)
+        assert final["key"] == digest_of_key(f"key-{i}")
         assert f"q{i}" in final["said"]
 
 
@@ -504,6 +507,7 @@ def _echo(request: Received) -> str:
         "model": request.body["model"],
         "temperature": request.body["temperature"],
         "said": said,
+        "key": request.key,
     }
     text = json.dumps(seen)
     return chat(answer=text, final=text)

@@ -237,7 +237,8 @@ class _Connection(asyncio.Protocol):
         self._buffer = rest[length:]
         method, path, _ = line.split(" ")
         body = json.loads(rest[:length] or b"{}")
-        request = Received(path, headers, body)
+        key = wire.digest_of(head.decode("latin-1"))
+        request = Received(path, headers, body, key=key)
         self._task = asyncio.create_task(self._serve(method, request))
         self._task.add_done_callback(self._done)
 
