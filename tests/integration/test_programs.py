@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.support.scripted_wire import Received
     from tests.support.stack import Stack
 
-    from dspex.bus.connection import NatsBus
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 

@@ -45,7 +45,7 @@ class Bench:
         key = "test-key-not-a-secret"
         lm = Lm(model="openai/scripted", api_base=model.url, api_key=key)
         self.lms = LanguageModels({"default": lm, "other": lm}, environ={})
-        self._runner = {"functions": Functions(self.bus)} | runner
+        self._runner: dict[str, Any] = {"functions": Functions(self.bus)} | runner
 
     async def __aenter__(self) -> Self:
         self.programs = Programs(

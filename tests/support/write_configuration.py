@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration, pooling
+from dspex.contracts import configuration, pooling, program_settings
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -80,14 +80,14 @@ _SECTIONS = (
         "`[tools]`",
         "Which functions programs may call; see [programs](programs.md).",
         "",
-        configuration.Tools,
+        program_settings.Tools,
     ),
     (
         "`[programs.<name>]`",
         "A program written in Python, which requests run by its name. Only what is "
         "named here is ever imported.",
         "",
-        configuration.OwnProgram,
+        program_settings.OwnProgram,
     ),
 )
 

@@ -9,7 +9,6 @@ valid one named.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,12 +20,11 @@ from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.pooling import Pool, Supervising
+from dspex.contracts.program_settings import OwnProgram, Tools
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 BUILTIN_MODEL = "builtin"
 """The ``model`` of the built-in toy model."""
@@ -113,28 +111,6 @@ class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_ttl_s: Annotated[float, Meta(gt=0)] = 3600.0
     shared_cache: bool = False
     decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
-
-
-class Tools(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[tools]``: which functions programs may call.
-
-    Attributes:
-        subjects: Subjects, wildcards included, beside ``<prefix>.v1.tool.>`` of the
-            tenant; open to all tenants.
-    """
-
-    subjects: list[str] = field(default_factory=list)
-
-
-class OwnProgram(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[programs.<name>]``: a program written in Python.
-
-    Attributes:
-        path: Where it is, ``package.module:Class``; a ``dspy.Module`` that is made
-            without arguments.
-    """
-
-    path: str
 
 
 class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -296,18 +272,8 @@ def _check(found: Configuration, origins: _Origins) -> None:
     for name in found.tenants:
         if name != "*":
             _check_name(name, f"tenants.{name}", origins)
-    for name, program in found.programs.items():
-        _check_program(name, program, origins)
-
-
-def _check_program(name: str, program: OwnProgram, origins: _Origins) -> None:
-    _check_name(name, f"programs.{name}", origins)
-    if not _PATH.fullmatch(program.path):
-        path = f"programs.{name}.path"
-        raise ConfigurationError(
-            f"{origins.of(path)}: {path} is {program.path!r}, "
-            "and must be like package.module:Class."
-        )
+    for name in found.programs:
+        _check_name(name, f"programs.{name}", origins)
 
 
 def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from dspex.contracts.program_parts import is_self_contained
 from dspex.contracts.program_specs import (
     MAX_TOOLS,
     Iterations,
@@ -14,7 +15,6 @@ from dspex.contracts.program_specs import (
     ReActSpec,
     Specification,
     Tool,
-    is_self_contained,
 )
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.signatures import Signature, SignatureSpec

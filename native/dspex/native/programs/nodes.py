@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from dspex.contracts.failures import BadRequest
-from dspex.contracts.program_specs import children
+from dspex.contracts.program_parts import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

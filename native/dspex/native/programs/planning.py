@@ -201,7 +201,7 @@ class _Planner:
         node = part.node
         if spec.field is not None and spec.field not in node.gives and not node.open:
             raise BadRequest(
-                f"{below(path, 'field')} {spec.field[:80]!r} is no output of the program. "
+                f"{below(path, 'field')} {spec.field[:80]!r} is no output there. "
                 + nearest(spec.field[:80], node.gives),
                 field=below(path, "field"),
             )

@@ -8,6 +8,7 @@ around a chain), it comes back to the event loop.
 from __future__ import annotations
 
 import asyncio
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -214,7 +215,7 @@ class Chosen(Composite):
             outputs = leave(node, prediction) if is_leaf(node) else wire(prediction)
             return score({"inputs": wire(args), "outputs": outputs})
 
-        kind = dspy.Refine if self.node.module == "refine" else dspy.BestOfN
+        kind: Any = dspy.Refine if self.node.module == "refine" else dspy.BestOfN
         made = kind(module, spec.attempts, reward, spec.threshold, spec.fail_count)
         if self.node.module == "refine":
             # Shown to the model that advises: what it means, not our source.
@@ -359,7 +360,7 @@ def _text(value: Any) -> str:
 
 def _nearest(spec: Any, examples: list[Any], inputs: dict[str, Any]) -> list[Any]:
     try:
-        import numpy
+        numpy: Any = importlib.import_module("numpy")
     except ImportError:
         raise Unsupported(
             "knn needs numpy, which this worker does not have.",
@@ -370,6 +371,7 @@ def _nearest(spec: Any, examples: list[Any], inputs: dict[str, Any]) -> list[Any
         return numpy.array(in_loop(vectors(spec.vectorizer, texts)))
 
     try:
-        return list(dspy.KNN(spec.k, examples, embed)(**inputs))
+        knn: Any = dspy.KNN
+        return list(knn(spec.k, examples, embed)(**inputs))
     except (ValueError, TypeError) as error:
         raise BadRequest(f"The vectors cannot be compared: {error}.") from None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dspex.bus.histories import Histories
-    from dspex.contracts.configuration import OwnProgram
+    from dspex.contracts.program_settings import OwnProgram
 
 KEPT = 256
 """Versions kept ready; they never change."""
@@ -97,9 +97,7 @@ def sandbox() -> Callable[[], Any] | None:
     if not hasattr(dspy, "PythonInterpreter"):
         return None
     try:
-        from deno import find_deno_bin
-
-        found = find_deno_bin()
+        found = importlib.import_module("deno").find_deno_bin()
     except (ImportError, OSError):
         found = shutil.which("deno")
     return dspy.PythonInterpreter if found else None

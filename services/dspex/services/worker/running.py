@@ -157,12 +157,12 @@ def final(node: Node, module: dspy.Module) -> Last | None:
         return None
     if node.module == "multi_chain_comparison":
         return None
-    predictor = module.predictors()[-1]
+    predictor: Any = module.predictors()[-1]
     names = {name: name for name in node.gives if name in predictor.signature.fields}
     return Last(predictor, names)
 
 
-def _final_of_chain(node: Node, module: dspy.Module) -> Last | None:
+def _final_of_chain(node: Node, module: Any) -> Last | None:
     part = node.parts[-1]
     inner = final(part.node, module.parts[-1])
     if inner is None or any(map(_has_adapter, part.node.walk())):

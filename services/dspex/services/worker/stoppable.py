@@ -47,11 +47,11 @@ class Watch(BaseCallback):  # type: ignore[misc]  # DSPy ships no types
         self.check()
 
     def on_module_end(
-        self, call_id: str, outputs: Any, exception: Exception | None = None
+        self, call_id: str, outputs: Any, exception: BaseException | None = None
     ) -> None:
         """Remember an error."""
         del call_id, outputs
-        if exception is not None:
+        if isinstance(exception, Exception):
             self.last = exception
 
     def check(self) -> None:

@@ -54,13 +54,15 @@ def remote_tool(tool: Tool, *, threaded: bool = False) -> dspy.Tool:
         name: schema if isinstance(schema, dict) else {}
         for name, schema in properties.items()
     }
-    return RemoteTool(
+    make: Any = RemoteTool  # which takes the function by its place, as DSPy's does
+    made: dspy.Tool = make(
         call_from_thread if threaded else call,
         name=tool.name,
         desc=tool.description or None,
         args=shown,
         arg_types=dict.fromkeys(shown, Any),
     )
+    return made
 
 
 def reward_function(reward: Reward) -> Callable[[Mapping[str, Any]], float]:
