@@ -70,6 +70,8 @@ def _unknown(name: str, way: list[Any], inner: Any) -> BadRequest:
 
 def _hint(inner: Any) -> str:
     required = [field.encode_name for field in _fields(inner) if field.required]
+    if len(_alternatives(inner)) > 1 and (kinds := _kinds(inner)):
+        required = list(kinds)  # which others depends on what it says there
     return f"Required there: {', '.join(required)}."
 
 
