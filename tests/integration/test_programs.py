@@ -506,7 +506,7 @@ def _echo(request: Received) -> str:
         "model": request.body["model"],
         "temperature": request.body["temperature"],
         "said": said,
-        "key": request.key,
+        "key": request.headers["key-digest"],
     }
     text = json.dumps(seen)
     return chat(answer=text, final=text)

@@ -237,8 +237,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = rest[length:]
         method, path, _ = line.split(" ")
         body = json.loads(rest[:length] or b"{}")
-        key = wire.digest_of(head.decode("latin-1"))
-        request = Received(path, headers, body, key=key)
+        request = Received(path, headers, body)
         self._task = asyncio.create_task(self._serve(method, request))
         self._task.add_done_callback(self._done)
 

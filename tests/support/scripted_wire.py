@@ -20,14 +20,12 @@ class Received:
             by its scheme, so that a log of requests holds no key.
         body: The decoded JSON body.
         disconnected: Whether the client left before its answer was complete.
-        key: Digest of what it was authorized with; `digest_of_key` makes the same.
     """
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     disconnected: bool = False
-    key: str = ""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -48,20 +46,6 @@ class Received:
         if isinstance(last, list):
             return "".join(part.get("text", "") for part in last)
         return last or ""
-
-
-def digest_of_key(key: str) -> str:
-    """What a request with this API key has for its key."""
-    return hashlib.sha256(f"Bearer {key}".encode()).hexdigest()[:16]
-
-
-def digest_of(head: str) -> str:
-    """Digest of what a request is authorized with; empty without."""
-    for line in head.split("\r\n"):
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "authorization":
-            return hashlib.sha256(value.strip().encode()).hexdigest()[:16]
-    return ""
 
 
 def header(field: str) -> tuple[str, str]:
