@@ -7,6 +7,7 @@ before: DSPy's signatures remember every load, and break at the 141st.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.tools import remote_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from dspex.contracts.program_specs import PredictorState
     from dspex.native.programs.nodes import Node
@@ -78,10 +79,12 @@ class Modules:
     def _options(self, node: Node) -> dict[str, Any]:
         if node.module not in SINCE:
             return {}
-        if not hasattr(dspy, SINCE[node.module]):
+        made_by = getattr(dspy, SINCE[node.module], None)
+        # Releases before 3.4 take one interpreter for all requests, or none.
+        if made_by is None or "interpreter_factory" not in _parameters(made_by):
             raise Unsupported(
-                f"{node.path}: {node.module} is not in DSPy {dspy.__version__}, which "
-                "this worker runs.",
+                f"{node.path}: {node.module} cannot be run with DSPy {dspy.__version__}, "
+                "which this worker runs.",
                 field=node.path,
                 hint="Use a pool with another release of DSPy.",
             )
@@ -93,6 +96,10 @@ class Modules:
                 hint='Install Deno for the workers: pip install "dspy[deno]".',
             )
         return {"interpreter_factory": self._interpreters}
+
+
+def _parameters(cls: Any) -> Collection[str]:
+    return inspect.signature(cls.__init__).parameters.keys()
 
 
 def is_async(module: dspy.Module) -> bool:
