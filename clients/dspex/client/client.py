@@ -186,7 +186,7 @@ class Client:
 
     def job(self, job: str) -> JobHandle:
         """A job by its id."""
-        return JobHandle(job, self._bus, self.call, answer_of)
+        return JobHandle(job, self.bus, self.call, answer_of)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
         """Send a request, and once more whenever it may have been lost.

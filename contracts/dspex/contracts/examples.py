@@ -81,11 +81,11 @@ _PYTHON = Metadata(
 _STATE = Metadata(
     implementation="state",
     pool="state",
-    worker="state-5c2e8f1a9b37",
+    worker="state-7c20e4b18a3f",
     reason="only_candidate",
     queue_ms=0.012,
-    run_ms=1.5,
-    total_ms=2.25,
+    run_ms=2.5,
+    total_ms=3.125,
 )
 _NATIVE = Metadata(
     implementation="native",

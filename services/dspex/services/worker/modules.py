@@ -83,7 +83,8 @@ class Modules:
         # Releases before 3.4 take one interpreter for all requests, or none.
         if made_by is None or "interpreter_factory" not in _parameters(made_by):
             raise Unsupported(
-                f"{node.path}: {node.module} cannot be run with DSPy {dspy.__version__}, "
+                f"{node.path}: {node.module} cannot be run with DSPy "
+                f"{dspy.__version__}, "
                 "which this worker runs.",
                 field=node.path,
                 hint="Use a pool with another release of DSPy.",
