@@ -110,13 +110,13 @@ async def test_unknown_operation_names_the_nearest(converse: Converse) -> None:
 
 
 async def test_services_are_discovered(converse: Converse, stack: Stack) -> None:
-    """NATS service discovery lists router, native-ops and both workers."""
+    """NATS service discovery lists router, native-ops, state and both workers."""
     found = await converse("services")
 
     here = [one for one in found["info"] if _serves(one, stack.prefix)]
     names = sorted(one["name"] for one in here)
     worker = "dspex-worker-light"
-    assert names == ["dspex-native", "dspex-router", worker, worker]
+    assert names == ["dspex-native", "dspex-router", "dspex-state", worker, worker]
     pinged = {one["id"]: one for one in found["ping"]}
     for one in here:
         assert one["type"] == "io.nats.micro.v1.info_response"

@@ -9,21 +9,23 @@ from typing import Any
 import pytest
 
 from dspex.contracts.failures import BadRequest
-from dspex.contracts.subjects import Address, Subjects, answerable, is_token, token
+from dspex.contracts.subjects import (
+    Address,
+    Subjects,
+    answerable,
+    covers,
+    is_literal,
+    is_token,
+    token,
+)
 
 READ = ("call", "cancel", "event", "native", "heartbeat")
 
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
     *("event", "events", "all_events", "cancel", "cancels", "record"),
-    *(
-        "session_call",
-        "session_event",
-        "session_calls",
-        "session_run",
-        "session_log",
-        "session_logs",
-    ),
+    *("tool", "tools", "session_call", "session_event", "session_calls"),
+    *("session_run", "session_log", "session_logs"),
 )
 """What clients publish or subscribe to, so what each tenant has for itself."""
 
@@ -169,6 +171,33 @@ def test_what_is_no_token(text: str) -> None:
 def test_only_inboxes_are_answered(reply: str, answered: bool) -> None:
     """A reply subject is answered only if it is an inbox, without wildcards."""
     assert answerable(reply) is answered
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "covered"),
+    [
+        ("a.>", "a.b", True),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+        ("a.b.c", "a.b", False),
+    ],
+)
+def test_patterns(pattern: str, subject: str, covered: bool) -> None:
+    """Wildcards mean what they mean to the server."""
+    assert covers(pattern, subject) is covered
+
+
+@pytest.mark.parametrize(
+    ("subject", "literal"),
+    [("a.b-c_1", True), ("a..b", False), ("a.*", False), ("$JS.API", False)],
+)
+def test_subjects_to_call(subject: str, literal: bool) -> None:
+    """What is called has no wildcards, no spaces and no empty tokens."""
+    assert is_literal(subject) is literal
 
 
 def test_heartbeat_is_read_back() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration, pooling
+from dspex.contracts import configuration, pooling, program_settings
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -75,6 +75,19 @@ _SECTIONS = (
         "section, and `default` is who publishes on the plain subjects.",
         "",
         configuration.Tenant,
+    ),
+    (
+        "`[tools]`",
+        "Which functions programs may call; see [programs](programs.md).",
+        "",
+        program_settings.Tools,
+    ),
+    (
+        "`[programs.<name>]`",
+        "A program written in Python, which requests run by its name. Only what is "
+        "named here is ever imported.",
+        "",
+        program_settings.OwnProgram,
     ),
 )
 

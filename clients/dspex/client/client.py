@@ -101,14 +101,19 @@ class Client:
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
         options: How requests are sent.
+
+    Attributes:
+        options: How requests are sent.
+        bus: The connection.
+        subjects: Under which prefix, and as which tenant.
     """
 
     def __init__(
         self, bus: Bus, subjects: Subjects, options: Options | None = None
     ) -> None:
         self.options = options or Options()
-        self._bus = bus
-        self._subjects = subjects
+        self.bus = bus
+        self.subjects = subjects
 
     def with_options(self, **changes: Any) -> Client:
         """The same client with other options: ``client.with_options(timeout=5)``.
@@ -119,7 +124,7 @@ class Client:
         Raises:
             TypeError: One of them is no option.
         """
-        return Client(self._bus, self._subjects, replace(self.options, **changes))
+        return Client(self.bus, self.subjects, replace(self.options, **changes))
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
@@ -175,7 +180,7 @@ class Client:
 
     def job(self, job: str) -> JobHandle:
         """A job by its id."""
-        return JobHandle(job, self._bus, self.call, answer_of)
+        return JobHandle(job, self.bus, self.call, answer_of)
 
     async def _ask(self, operation: str, data: bytes) -> Message:
         """Send a request, and once more whenever it may have been lost.
@@ -198,11 +203,11 @@ class Client:
         resend = math.inf if self.options.pool else self.options.resend
         patience = Patience(resend)
         send = True
-        async with await self._bus.replies() as replies:
+        async with await self.bus.replies() as replies:
             replies.target = subject
             while True:
                 if send:
-                    await self._bus.publish(
+                    await self.bus.publish(
                         subject, data, headers=sent, reply=replies.subject
                     )
                 left = until - time.monotonic()
@@ -227,9 +232,9 @@ class Client:
         sent = self._headers(operation) | {headers.STREAM: "inbox"}
         subject = self._subject(operation)
         until = time.monotonic() + self.options.timeout + LATE
-        async with await self._bus.replies(dedicated=True) as replies:
+        async with await self.bus.replies(dedicated=True) as replies:
             replies.target = subject
-            await self._bus.publish(
+            await self.bus.publish(
                 subject, encoding.encode(body), headers=sent, reply=replies.subject
             )
             while True:
@@ -259,18 +264,18 @@ class Client:
 
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""
-        await self._bus.publish(self._subjects.cancel(request))
+        await self.bus.publish(self.subjects.cancel(request))
 
     async def close(self) -> None:
         """End the connection."""
-        await self._bus.close()
+        await self.bus.close()
 
     def _subject(self, operation: str) -> str:
         if self.options.pool:
-            return self._subjects.pool_run(self.options.pool)
+            return self.subjects.pool_run(self.options.pool)
         if self.options.session:
-            return self._subjects.session_call(self.options.session, operation)
-        return self._subjects.call(operation)
+            return self.subjects.session_call(self.options.session, operation)
+        return self.subjects.call(operation)
 
     def _headers(self, operation: str) -> dict[str, str]:
         options = self.options

@@ -62,6 +62,7 @@ class Audience(Struct, frozen=True, kw_only=True):
         media: Encoding of what goes to the reply subject.
         session: The session whose turn it is; empty: none.
         again: The request was told of before: only its reply subject is told.
+        deadline: Unix milliseconds; 0: none is known.
     """
 
     subjects: Subjects
@@ -72,6 +73,7 @@ class Audience(Struct, frozen=True, kw_only=True):
     media: str = encoding.JSON
     session: str = ""
     again: bool = False
+    deadline: float = 0.0
 
     def event(self, kind: str) -> str:
         """Where an event of this kind is told."""
@@ -96,6 +98,7 @@ def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
         stream=request.stream,
         media=request.media,
         session=request.session,
+        deadline=request.deadline,
     )
 
 

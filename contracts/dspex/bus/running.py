@@ -33,7 +33,7 @@ from dspex.contracts.failures import (
     internal,
     nearest,
 )
-from dspex.contracts.requests import Body, Predict
+from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import Subjects
 
@@ -292,15 +292,18 @@ def _body(request: Request, operations: frozenset[str]) -> Body:
         )
     wanted = Turn if request.session else operation.request
     body: Body = encoding.decode(request.body, wanted, request.media)
-    if request.lm and isinstance(body, Predict | Turn):
-        return replace(body, lm=request.lm)
+    if request.lm and "lm" in body.__struct_fields__:
+        named = {"lm": request.lm}  # not every body has it, so mypy would refuse it
+        return replace(body, **named)
     return body
 
 
 def is_idempotent(operation: str, body: Body) -> bool:
     """Whether a request may run twice: as it says itself, or as its operation is."""
     said = body.options.idempotent
-    return catalog.operation(operation).idempotent if said is None else said
+    if said is not None:
+        return said
+    return catalog.operation(operation).idempotent and body.repeatable
 
 
 def _of_the_program(error: MemoryError | SystemExit) -> Failure:

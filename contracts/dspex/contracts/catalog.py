@@ -10,7 +10,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dspex.contracts import job_requests, native_requests, requests, session_requests
+from dspex.contracts import (
+    job_requests,
+    native_requests,
+    program_requests,
+    requests,
+    session_requests,
+)
 from dspex.contracts.failures import UnknownOperation, nearest
 
 
@@ -29,6 +35,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
         streams: Whether outputs can arrive as deltas.
+        fresh: Whether it asks how things are now, so that no kept answer will do.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     streams: bool = False
     idempotent: bool = True
     columns: bool = False
+    fresh: bool = False
 
 
 _ALL = (
@@ -57,6 +65,71 @@ _ALL = (
         outputs=dict[str, Any],
         implementation="python",
         streams=True,
+    ),
+    Operation(
+        name="react",
+        summary="Fill a signature's outputs with an agent that calls tools.",
+        request=program_requests.React,
+        outputs=dict[str, Any],
+        implementation="python",
+        streams=True,
+        idempotent=False,
+    ),
+    Operation(
+        name="run",
+        summary="Run a program: a specification, or a stored one by its name.",
+        request=program_requests.RunProgram,
+        outputs=dict[str, Any],
+        implementation="python",
+        streams=True,
+    ),
+    Operation(
+        name="program.put",
+        summary="Store a new version of a program.",
+        request=program_requests.PutProgram,
+        outputs=program_requests.StoredProgram,
+        implementation="state",
+        idempotent=False,
+    ),
+    Operation(
+        name="program.get",
+        summary="Say what a stored program is.",
+        request=program_requests.GetProgram,
+        outputs=program_requests.StoredProgram,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="program.list",
+        summary="Say which programs are stored.",
+        request=program_requests.ListPrograms,
+        outputs=program_requests.ProgramList,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="program.describe",
+        summary="Say what a program takes, gives, calls and needs.",
+        request=program_requests.DescribeProgram,
+        outputs=program_requests.DescribedProgram,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="program.delete",
+        summary="Delete a stored program.",
+        request=program_requests.DeleteProgram,
+        outputs=program_requests.DeletedProgram,
+        implementation="state",
+        idempotent=False,
+    ),
+    Operation(
+        name="tool.list",
+        summary="Say which tools are offered now.",
+        request=program_requests.ListTools,
+        outputs=program_requests.ToolList,
+        implementation="state",
+        fresh=True,
     ),
     Operation(
         name="signature.parse",

@@ -20,6 +20,7 @@ from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.pooling import Pool, Supervising
+from dspex.contracts.program_settings import OwnProgram, Tools
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         supervisor: What keeps the workers of one host.
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
+        tools: Which functions programs may call.
+        programs: Programs written in Python, by name.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -178,6 +181,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     supervisor: Supervising = field(default_factory=Supervising)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
+    tools: Tools = field(default_factory=Tools)
+    programs: dict[str, OwnProgram] = field(default_factory=dict)
 
     @property
     def subjects(self) -> Subjects:
@@ -267,6 +272,8 @@ def _check(found: Configuration, origins: _Origins) -> None:
     for name in found.tenants:
         if name != "*":
             _check_name(name, f"tenants.{name}", origins)
+    for name in found.programs:
+        _check_name(name, f"programs.{name}", origins)
 
 
 def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:

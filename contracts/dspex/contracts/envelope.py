@@ -232,6 +232,38 @@ class Status(_Event, frozen=True, kw_only=True, tag="status"):
     message: str
 
 
+class ToolCall(_Event, frozen=True, kw_only=True, tag="tool_call"):
+    """The program calls a function: a tool, a reward, a vectorizer.
+
+    Attributes:
+        call: Number of the call in this attempt, from 1.
+        tool: What the program calls it.
+        arguments: What it is called with.
+    """
+
+    call: int
+    tool: str
+    arguments: Any
+
+
+class ToolResult(_Event, frozen=True, kw_only=True, tag="tool_result"):
+    """What came of a call.
+
+    Attributes:
+        call: Its number.
+        tool: What the program calls the function.
+        ms: Milliseconds it took.
+        result: What the function answered; null if it failed.
+        error: Why there is no result; empty if there is one.
+    """
+
+    call: int
+    tool: str
+    ms: float
+    result: Any = None
+    error: str = ""
+
+
 class DoneEvent(_Event, frozen=True, kw_only=True, tag="done"):
     """The request has outputs; what ``Done`` says.
 
@@ -278,6 +310,8 @@ Event = (
     | Started
     | Delta
     | Status
+    | ToolCall
+    | ToolResult
     | DoneEvent
     | FailedEvent
     | CancelledEvent

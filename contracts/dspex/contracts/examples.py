@@ -14,6 +14,7 @@ from dspex.contracts import (
     job_examples,
     native_examples,
     pool_examples,
+    program_examples,
     session_examples,
     words,
 )
@@ -60,6 +61,7 @@ REQUESTS: dict[str, Body] = {
         adapter="json",
         options=Options(accept="application/json"),
     ),
+    **program_examples.REQUESTS,
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
@@ -78,15 +80,6 @@ _PYTHON = Metadata(
     lm="openai/gpt-4o-mini",
     dspy="3.4.1",
 )
-_NATIVE = Metadata(
-    implementation="native",
-    pool="native",
-    worker=NATIVE,
-    reason="only_candidate",
-    queue_ms=0.011,
-    run_ms=0.24,
-    total_ms=0.75,
-)
 _STATE = Metadata(
     implementation="state",
     pool="state",
@@ -95,6 +88,15 @@ _STATE = Metadata(
     queue_ms=0.012,
     run_ms=2.5,
     total_ms=3.125,
+)
+_NATIVE = Metadata(
+    implementation="native",
+    pool="native",
+    worker=NATIVE,
+    reason="only_candidate",
+    queue_ms=0.011,
+    run_ms=0.24,
+    total_ms=0.75,
 )
 
 
@@ -108,6 +110,10 @@ REPLIES: dict[str, envelope.Done] = {
         {"reasoning": "A spider has 8 legs, and 3 times 8 is 24.", "answer": 24},
         _PYTHON,
     ),
+    **{
+        name: _done(outputs, _PYTHON if name in ("react", "run") else _STATE)
+        for name, outputs in program_examples.OUTPUTS.items()
+    },
     **{
         name: _done(outputs, _NATIVE)
         for name, outputs in native_examples.OUTPUTS.items()
@@ -172,6 +178,18 @@ EVENTS: dict[str, Any] = {
     ),
     "delta": envelope.Delta(**_EVENT, attempt=1, seq=2, field="answer", text="Beca"),
     "status": envelope.Status(**_EVENT, attempt=1, seq=3, message="still running"),
+    "tool_call": envelope.ToolCall(
+        **_EVENT, attempt=1, seq=2, call=1, tool="weather", arguments={"city": "Bergen"}
+    ),
+    "tool_result": envelope.ToolResult(
+        **_EVENT,
+        attempt=1,
+        seq=3,
+        call=1,
+        tool="weather",
+        ms=12.5,
+        result={"rain_mm": 12},
+    ),
     "done": envelope.DoneEvent(
         **_EVENT, attempt=1, seq=4, outputs={"answer": "Because."}, metadata=_PYTHON
     ),

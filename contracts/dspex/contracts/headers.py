@@ -67,6 +67,9 @@ SESSION = "Dspex-Session"
 FENCE = "Dspex-Fence"
 """Who may write to that session: grows from holder to holder."""
 
+TOOL = "dspex-tool"
+"""No header: the metadata of a service's endpoint that is a tool, as JSON."""
+
 # Of NATS itself and of its service protocol (ADR-32).
 
 STATUS = "Status"

@@ -20,7 +20,7 @@ _AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\.\.\.|[0-9]+)\]")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
-_ENUM_VALUE = re.compile(r"Invalid enum value '?(.*?)'?$", re.DOTALL)
+_ENUM_VALUE = re.compile(r"Invalid (?:enum )?value '?(.*?)'?$", re.DOTALL)
 _COMPARE = "Compare with the JSON Schema of the operation."
 _SHOWN = 80
 _PATH_SHOWN = 200
@@ -70,6 +70,8 @@ def _unknown(name: str, way: list[Any], inner: Any) -> BadRequest:
 
 def _hint(inner: Any) -> str:
     required = [field.encode_name for field in _fields(inner) if field.required]
+    if len(_alternatives(inner)) > 1 and (kinds := _kinds(inner)):
+        required = list(kinds)  # which others depends on what it says there
     return f"Required there: {', '.join(required)}."
 
 
@@ -78,17 +80,16 @@ def _follow(
 ) -> tuple[list[Any], Any]:
     """Return the keys and indices on the way to a part, and the type of the part."""
     way: list[Any] = []
-    dicts = [i for i, (_, index) in enumerate(steps) if index == _UNKNOWN_KEY]
     for i, (name, index) in enumerate(steps):
-        parts = None
-        if i < _OPENED and dicts and i <= dicts[-1]:
-            parts = _opened(value, media)
-        wanted = _inside(wanted, name, index)
+        parts = _opened(value, media) if i < _OPENED else None
+        wanted = _inside(_of_its_kind(wanted, parts), name, index)
         key: Any = name or (... if index == _UNKNOWN_KEY else int(index))
         if key is ... and isinstance(parts, dict):
             key = _culprit(parts, wanted, media)
         value = _part(parts, key)
         way.append(key)
+    if len(steps) < _OPENED and _kinds(wanted):
+        wanted = _of_its_kind(wanted, _opened(value, media))
     return way, wanted
 
 
@@ -130,10 +131,38 @@ def _fits(value: Any, wanted: Any, media: str) -> bool:
 def _inside(wanted: Any, name: str, index: str) -> Any:
     """Return the type of a part: of a field, of a list's or a dict's elements."""
     if name:
+        if tags := _kinds(wanted).get(name):
+            return Literal[tuple(tags)]
         return next((f.type for f in _fields(wanted) if f.encode_name == name), Any)
     kind = dict if index == _UNKNOWN_KEY else list
     found = (one for one in _alternatives(wanted) if get_origin(one) is kind)
     return (Any, *get_args(next(found, None)))[-1]
+
+
+def _kinds(wanted: Any) -> dict[str, dict[str, Any]]:
+    """Return the structs of a union that are told apart by a field: by it, by tag."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in _alternatives(wanted):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            config = one.__struct_config__
+            if config.tag_field is not None:
+                found.setdefault(config.tag_field, {})[str(config.tag)] = one
+    return found
+
+
+def _of_its_kind(wanted: Any, parts: Any) -> Any:
+    """Return the one struct of a union that a value says it is, if it does."""
+    for name, tagged in _kinds(wanted).items():
+        tag = _part(parts, name)
+        if isinstance(tag, msgspec.Raw):
+            tag = _fits_text(tag)
+        if isinstance(tag, str) and tag in tagged:
+            return tagged[tag]
+    return wanted
+
+
+def _fits_text(raw: msgspec.Raw) -> str:
+    return bytes(raw).decode("utf-8", "replace").strip('"')
 
 
 def _names(wanted: Any) -> list[str]:

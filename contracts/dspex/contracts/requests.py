@@ -50,6 +50,11 @@ class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     options: Options = field(default_factory=Options)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking again asks for the same, and changes nothing else."""
+        return True
+
 
 class LmConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a request may change about the language model it uses.

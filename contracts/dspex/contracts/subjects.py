@@ -35,6 +35,7 @@ REPLY_PREFIXES = ("_INBOX.", "_R_.")
 """Reply subjects that are ever answered: anything else could aim our rights at
 the server's own API."""
 
+_LONGEST = 255
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -61,6 +62,22 @@ def is_token(value: str) -> bool:
 def answerable(reply: str, prefixes: tuple[str, ...] = REPLY_PREFIXES) -> bool:
     """Whether a reply subject is an inbox, the only thing ever answered."""
     return reply.startswith(prefixes) and "*" not in reply and ">" not in reply
+
+
+def is_literal(subject: str) -> bool:
+    """Whether a subject is one to call: tokens, dots between, no wildcard."""
+    return len(subject) <= _LONGEST and all(map(is_token, subject.split(".")))
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subject is one of those that a pattern with wildcards means."""
+    wanted, tokens = pattern.split("."), subject.split(".")
+    for index, one in enumerate(wanted):
+        if one == ">":
+            return len(tokens) > index
+        if index >= len(tokens) or one not in ("*", tokens[index]):
+            return False
+    return len(wanted) == len(tokens)
 
 
 class Address(Struct, frozen=True):
@@ -215,6 +232,14 @@ class Subjects(Struct, frozen=True):
     def dead(self, pool: str) -> str:
         """``dspex.v1.dead.<pool>``: work of a pool that failed for good."""
         return f"{self._root()}.dead.{pool}"
+
+    def tool(self, name: str) -> str:
+        """``dspex.v1.tool.<name>``: worker to whoever offers the tool."""
+        return f"{self._face()}.tool.{name}"
+
+    def tools(self) -> str:
+        """``dspex.v1.tool.>``: every tool of this tenant."""
+        return f"{self._face()}.tool.>"
 
     def record(self, request: str, kind: str) -> str:
         """``dspex.v1.record.<request>.<kind>``: a call of a model or of a tool."""

@@ -29,14 +29,15 @@ from dspex.contracts.failures import (
     Unsupported,
     WorkerLost,
 )
-from dspex.contracts.requests import Body, Predict
+from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
+from dspex.router.asking import look_at
 from dspex.router.caching import Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
 from dspex.router.known import Known
-from dspex.router.sessions import fits, seated
+from dspex.router.sessions import seated
 from dspex.router.tickets import Elsewhere
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class RequestHandler:
     async def _answer(
         self, ticket: Ticket, wanted: Wanted, body: Body, digest: str
     ) -> FinishedWord | Failed:
-        if self._may_be_kept(ticket):
+        if self._may_be_kept(ticket, body):
             return await self._once(ticket, wanted, body, digest)
         return await self._dispatcher.dispatch(ticket, wanted)
 
@@ -161,10 +162,8 @@ class RequestHandler:
         await self._tell_requested(ticket, body)
         if isinstance(body, Turn):
             body = await seated(self._parts.sessions, ticket, body)
-        if not isinstance(body, Predict):
-            return body, ""
-        ticket.asked_lm = body.lm or ""
-        return body, fits(body, request.operation)
+        ticket.asked_lm, digest = look_at(request.operation, body)
+        return body, digest
 
     async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
         request = ticket.request
@@ -253,13 +252,14 @@ class RequestHandler:
             return None if idempotent_failure else end
         return None
 
-    def _may_be_kept(self, ticket: Ticket) -> bool:
-        settings = self._parts.settings
-        mode = ticket.request.cache or settings.cache
-        known = ticket.request.media != encoding.ARROW
-        lasting = catalog.operation(ticket.request.operation).implementation != "state"
-        known = known and lasting and ticket.seat is None
-        return mode != "off" and ticket.idempotent and known and settings.cache_size > 0
+    def _may_be_kept(self, ticket: Ticket, body: Body) -> bool:
+        settings, request = self._parts.settings, ticket.request
+        operation = catalog.operation(request.operation)
+        known = request.media != encoding.ARROW and ticket.seat is None
+        lasting = operation.implementation != "state" and not operation.fresh
+        if not (known and lasting and ticket.idempotent and body.repeatable):
+            return False
+        return (request.cache or settings.cache) != "off" and settings.cache_size > 0
 
     async def _once(
         self, ticket: Ticket, wanted: Wanted, body: Body, digest: str

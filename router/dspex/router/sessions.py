@@ -18,9 +18,8 @@ from dspex.bus.session_holders import NOBODY, Holder, Holders
 from dspex.bus.session_log import SessionLogs, now_ms
 from dspex.contracts import catalog
 from dspex.contracts.failures import Conflict, Failure, Overloaded, Unsupported
-from dspex.native.checking.requiring import extra_fields, require, require_demos
-from dspex.native.signatures.compiling import compile_signature
 from dspex.native.signatures.turns import require_turn, whole, with_history
+from dspex.router.asking import look_at
 from dspex.router.sending import BUSY, MOVED, NOT_HELD, TAKEN, Fallen
 
 if TYPE_CHECKING:
@@ -231,24 +230,12 @@ async def seated(sessions: Sessions | None, ticket: Ticket, turn: Turn) -> Predi
     ticket.seat = Seat(sessions, *key)
     body = await sessions.stands_for(*key, turn)
     try:
-        fits(body, request.operation)
+        look_at(request.operation, body)
     except Failure:
         # Perhaps it was closed, and another one opened under its id.
         sessions.forget(key)
         body = await sessions.stands_for(*key, turn)
     return body
-
-
-def fits(body: Predict, operation: str) -> str:
-    """Check values against a signature, and return the signature's digest.
-
-    Raises:
-        Failure: It is no signature, or they do not fit.
-    """
-    compiled = compile_signature(body.signature, body.instructions)
-    require(compiled, body.inputs, "inputs")
-    require_demos(compiled, body.demos, extra_fields(operation))
-    return compiled.digest
 
 
 def sessions_of(bus: Bus, subjects: Subjects, targets: Targets) -> Sessions | None:

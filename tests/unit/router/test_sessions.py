@@ -17,9 +17,10 @@ from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.sessions import ClosedEntry, Opened, SessionSettings
 from dspex.contracts.subjects import Subjects
+from dspex.router.asking import look_at
 from dspex.router.choosing import Wanted
 from dspex.router.sending import BUSY, MOVED, NOT_HELD, TAKEN, Fallen
-from dspex.router.sessions import MOVES, Seat, Sessions, fits
+from dspex.router.sessions import MOVES, Seat, Sessions
 from dspex.router.targets import Targets
 
 if TYPE_CHECKING:
@@ -214,11 +215,11 @@ async def test_what_a_turn_stands_for(room: Room) -> None:
 
     assert (body.signature, body.lm) == ("question -> answer", "spare")
     with pytest.raises(InvalidInputs):
-        fits(body, "predict")
+        look_at("predict", body)
     await room.closed()
     await room.opened(signature="question: int -> answer")
     router.forget(KEY)
-    fits(await router.stands_for(*KEY, turn), "predict")
+    look_at("predict", await router.stands_for(*KEY, turn))
 
 
 async def test_no_session(room: Room) -> None:

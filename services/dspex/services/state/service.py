@@ -17,7 +17,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
-from dspex.services.state import jobs
+from dspex.services.state import jobs, programs
 from dspex.services.state.sessions import Sessions
 from dspex.services.state.undelivered import Undelivered
 
@@ -46,7 +46,11 @@ GRACE = 10.0
 def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
     sessions = Sessions(context.bus, context.configuration.subjects)
-    return jobs.operations(found) | sessions.operations()
+    return {
+        **jobs.operations(found),
+        **sessions.operations(),
+        **programs.operations(context),
+    }
 
 
 def runner(table: Mapping[str, Operation]) -> Run:

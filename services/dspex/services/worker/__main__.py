@@ -26,6 +26,8 @@ def main(wrap: Callable[[Run], Run] | None = None) -> int:
     command.add_argument("--pool", default="light", help="its pool (default: light)")
     arguments = command.parse_args()
     end_with_parent(os.environ)
+    # What modules of DSPy print (Refine does) holds inputs; logs go to stderr.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     # LiteLLM would fetch a price list from the internet, with retries.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     from dspex.services.worker.service import configure_dspy

@@ -7,12 +7,13 @@ import traceback
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
-import msgspec
 from cachetools import LRUCache
 
 from dspex.bus.running import Outcome
 from dspex.contracts.envelope import Usage
-from dspex.contracts.failures import Failure, InvalidSignature
+from dspex.contracts.failures import Failure, InvalidSignature, Unsupported
+from dspex.contracts.program_requests import React, as_specification
+from dspex.contracts.requests import Predict
 from dspex.native.checking.requiring import (
     REASONING,
     extra_fields,
@@ -21,10 +22,12 @@ from dspex.native.checking.requiring import (
 )
 from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.services.worker.adapters import adapter
+from dspex.services.worker.calls import Call, overrides, running
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.failures import to_failure
+from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.signatures import dspy_signature
-from dspex.services.worker.streaming import run_streaming
+from dspex.services.worker.streaming import Last, run_streaming
 from dspex.services.worker.threads import EventsFromThread, Threads
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from dspy.utils.usage_tracker import UsageTracker
 
     from dspex.bus.events import Events
-    from dspex.contracts.requests import Body, Predict
+    from dspex.contracts.program_requests import RunProgram
+    from dspex.contracts.program_specs import Program
+    from dspex.contracts.requests import Body
     from dspex.services.worker.lms import LanguageModels
 
 _log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ class Programs:
         lms: The worker's language models.
         default_lm: Name of the one used by requests that name none.
         threads: Where requests run that must have a thread of their own.
+        runner: Runs programs that are data.
     """
 
     _MODULES: ClassVar[dict[str, Callable[..., dspy.Module]]] = {
@@ -57,11 +63,16 @@ class Programs:
     }
 
     def __init__(
-        self, lms: LanguageModels, default_lm: str, threads: Threads | None = None
+        self,
+        lms: LanguageModels,
+        default_lm: str,
+        threads: Threads | None = None,
+        runner: ProgramRunner | None = None,
     ) -> None:
         self._threads = threads
         self._lms = lms
         self._default_lm = default_lm
+        self._runner = runner or ProgramRunner()
         self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
 
     async def aclose(self) -> None:
@@ -77,10 +88,12 @@ class Programs:
             Failure: What DSPy or the provider raised, as the contract names it.
         """
         try:
+            if not isinstance(body, Predict):
+                return await self._run_program(body, events)  # type: ignore[arg-type]
             if self._threads is None:
-                return await self._run(operation, body, events)  # type: ignore[arg-type]
+                return await self._run(operation, body, events)
             there: Any = EventsFromThread(events)
-            return await self._threads.run(lambda: self._run(operation, body, there))  # type: ignore[arg-type]
+            return await self._threads.run(lambda: self._run(operation, body, there))
         except Failure:
             raise
         except Exception as error:
@@ -90,6 +103,37 @@ class Programs:
                 where = "".join(traceback.format_tb(error.__traceback__))
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
+
+    async def _run_program(self, asked: RunProgram | React, events: Events) -> Outcome:
+        if self._threads is not None:
+            raise Unsupported(
+                f"Programs as data need DSPy 3.0 or newer; this worker runs "
+                f"{dspy.__version__}.",
+                hint="Use another pool.",
+            )
+        if isinstance(asked, React):
+            program: Program = as_specification(asked)
+            path = ""
+        else:
+            program, path = asked.program, "program"
+        node = await self._runner.prepared(program, events.audience, path)
+        call = Call(
+            lms=self._lms,
+            functions=self._runner.functions,
+            events=events,
+            lm=asked.lm or self._default_lm,
+            config=overrides(asked.config),
+        )
+        with (
+            running(call),
+            dspy.context(trace=[]),
+            dspy.track_usage() as tracker,
+        ):
+            outputs = await self._runner.run(node, asked.inputs, events)
+        asked_lm = getattr(node.spec, "lm", None) or call.lm
+        return Outcome(
+            outputs=outputs, usage=_usage(tracker), lm=self._lms.describe(asked_lm)
+        )
 
     async def _run(self, operation: str, body: Predict, events: Events) -> Outcome:
         compiled = compile_signature(body.signature, body.instructions)
@@ -102,11 +146,9 @@ class Programs:
             call["demos"] = [
                 dspy.Example(**demo_to_python(compiled, demo)) for demo in body.demos
             ]
-        overrides = msgspec.to_builtins(body.config)
-        given = {key: value for key, value in overrides.items() if value is not None}
         with (
             dspy.context(
-                lm=self._lms.for_request(name, given),
+                lm=self._lms.for_request(name, overrides(body.config)),
                 adapter=adapter(body.adapter, self._lms.is_builtin(name)),
                 # Never the process-wide list: it would hold every tenant's inputs.
                 trace=[],
@@ -114,7 +156,7 @@ class Programs:
             dspy.track_usage() as tracker,
         ):
             if events.streams:
-                prediction = await run_streaming(module, call, events)
+                prediction = await run_streaming(module, call, Last.of(module), events)
             else:
                 prediction = await module.acall(**call)
         return Outcome(

@@ -15,9 +15,12 @@ import msgspec
 from dspy.utils import DummyLM
 from msgspec.structs import replace
 
+from dspex.bus.calling import Functions
 from dspex.bus.gpu import VISIBLE, Memory, open_nvml
+from dspex.bus.histories import Histories
 from dspex.bus.job_running import JobWorker
 from dspex.bus.program import VERSION, Context
+from dspex.bus.provisioning import Names
 from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
@@ -25,6 +28,7 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import ResourceMemory
+from dspex.contracts.requests import Predict
 from dspex.contracts.session_requests import Turn
 from dspex.native.operations import OPERATIONS
 from dspex.native.service import run as native
@@ -32,7 +36,9 @@ from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
+from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
 from dspex.services.worker.programs import Programs
+from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.sessions import Limits, Sessions
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import chunks
@@ -90,7 +96,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     memory = Memory(open_nvml(context.environ.get(VISIBLE)))
     found = _profile(context.configuration, name, pool, memory)
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
-    programs = Programs(lms, pool.lm, threads)
+    programs = Programs(lms, pool.lm, threads, _program_runner(context))
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
     exhausted = Exhausted(context.stop)
@@ -225,7 +231,7 @@ def _profile(
 ) -> Profile:
     subjects = configuration.subjects
     worker = f"{name}-{uuid4().hex[:12]}"
-    operations, spare = catalog.served_by("python"), catalog.served_by("native")
+    operations, spare = _operations(), catalog.served_by("native")
     if pool.operations:
         operations, spare = list(pool.operations), []
     return Profile(
@@ -261,6 +267,25 @@ def _profile(
         lm=pool.lm,
         versions=_versions(configuration),
         gpus=memory.read,
+    )
+
+
+def _operations() -> list[str]:
+    """What this worker does; programs as data need a DSPy with contexts apart."""
+    served = catalog.served_by("python")
+    if contexts_are_apart():
+        return served
+    return [name for name in served if catalog.operation(name).request is Predict]
+
+
+def _program_runner(context: Context) -> ProgramRunner:
+    configuration = context.configuration
+    histories = Histories(context.bus, Names(configuration.prefix).programs)
+    return ProgramRunner(
+        StoredPrograms(histories).find,
+        Functions(context.bus, configuration.tools.subjects),
+        load_own(configuration.programs),
+        sandbox(),
     )
 
 

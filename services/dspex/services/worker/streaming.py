@@ -7,6 +7,7 @@ are read by ``dspex.native.replies.incremental`` instead.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -57,41 +58,61 @@ class FieldText:
         return ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Last:
+    """The predictor whose outputs are told as they are written.
+
+    Attributes:
+        predict: It; DSPy asks its listeners for an attribute of this name.
+        names: For an output of it, the name under which it is told.
+    """
+
+    predict: Any
+    names: dict[str, str]
+
+    @classmethod
+    def of(cls, module: dspy.Module) -> Last:
+        """The one of a module that is one, or calls just one."""
+        predictor: Any = module.predictors()[-1]
+        return cls(
+            predictor, {name: name for name in predictor.signature.output_fields}
+        )
+
+
 async def run_streaming(
-    module: dspy.Module, call: Mapping[str, Any], events: Events
+    module: Any, call: Mapping[str, Any], last: Last, events: Events
 ) -> dspy.Prediction:
     """Run a module, tell its outputs as they are written, return them whole.
 
     Args:
         module: One predictor, or something that calls one.
         call: Keyword arguments of its call.
+        last: Whose outputs are told.
         events: Where deltas are told.
 
     Raises:
         ParseFailed: DSPy's stream ended without a prediction.
     """
-    predictor: Any = module.predictors()[-1]
-    names = list(predictor.signature.output_fields)
     written = written_by(dspy.settings.adapter)
-    texts = {name: FieldText(strips=written != "json") for name in names}
-    reply = reader(written, names)
+    texts = {name: FieldText(strips=written != "json") for name in last.names}
+    reply = reader(written, list(last.predict.signature.output_fields))
     prediction: dspy.Prediction | None = None
     async for item in chunks(module, call):
         if isinstance(item, dspy.Prediction):
             prediction = item
             continue
         for name, piece in reply.feed(_text(item)):
-            if text := texts[name].add(piece):
-                await events.emit(Delta, field=name, text=text)
+            if name in texts and (text := texts[name].add(piece)):
+                await events.emit(Delta, field=last.names[name], text=text)
     if prediction is None:
         raise ParseFailed("The model's stream ended before its outputs were whole.")
     for name, grown in texts.items():
-        if rest := grown.rest(prediction.get(name)):
-            await events.emit(Delta, field=name, text=rest)
+        if rest := grown.rest(prediction.get(last.names[name])):
+            await events.emit(Delta, field=last.names[name], text=rest)
     return prediction
 
 
-def chunks(module: dspy.Module, call: Mapping[str, Any]) -> AsyncIterator[Any]:
+def chunks(module: Any, call: Mapping[str, Any]) -> AsyncIterator[Any]:
     """DSPy's own stream: the model's raw chunks, then the prediction."""
     stream: Any = dspy.streamify(module, is_async_program=True)
     found: AsyncIterator[Any] = stream(**call)

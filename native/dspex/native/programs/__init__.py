@@ -1,0 +1,1 @@
+"""Programs as data, checked without DSPy: what they take, give and call."""

@@ -1,0 +1,318 @@
+"""Stored programs: put, get, list, describe, delete; and which tools are offered."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from dspex.bus.discovering import services
+from dspex.bus.histories import Histories
+from dspex.bus.provisioning import Names
+from dspex.bus.running import Outcome
+from dspex.contracts import encoding
+from dspex.contracts.failures import BadRequest, Conflict, NotFound
+from dspex.contracts.headers import TOOL
+from dspex.contracts.program_requests import (
+    DeletedProgram,
+    OfferedTool,
+    ProgramList,
+    StoredProgram,
+    StoredRecord,
+    StoredVersion,
+    ToolList,
+)
+from dspex.contracts.program_specs import MAX_BYTES, MAX_PARTS, Specification
+from dspex.contracts.subjects import covers
+from dspex.native.programs.describing import describe
+from dspex.native.programs.nodes import read_reference, references
+from dspex.native.programs.pinning import pinned
+from dspex.native.programs.planning import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.events import Events
+    from dspex.bus.program import Context
+    from dspex.contracts import program_requests as requests
+    from dspex.contracts.program_specs import Program
+
+    Operation = Callable[[Any, Events], Awaitable[Outcome]]
+
+KEPT = 63
+"""Versions kept behind the newest; the bucket's history less one."""
+
+
+class Programs:
+    """The stored programs.
+
+    Args:
+        bus: Where they are.
+        prefix: First token of every subject.
+        own: Programs that the workers' configuration names.
+    """
+
+    def __init__(self, bus: NatsBus, prefix: str, own: frozenset[str]) -> None:
+        self._bus = bus
+        self._stored = Histories(bus, Names(prefix).programs)
+        self._own = own
+
+    async def put(self, body: requests.PutProgram, events: Events) -> Outcome:
+        """Store a new version."""
+        tenant = _tenant(events)
+        if body.name in self._own:
+            raise Conflict(
+                f"{body.name!r} is a program of the workers' configuration.",
+                hint="Take another name.",
+                field="name",
+            )
+        specification = pinned(
+            body.specification, await self._newest(tenant, body.specification)
+        )
+        plan(specification, (await self._all(tenant, specification)).get)
+        last, sequence = await self._last(tenant, body.name)
+        newest = last.version if last is not None and last.specification else 0
+        _expect(body.name, body.expected_version, newest)
+        record = _record(body, specification, last, sequence)
+        data = encoding.encode(record)
+        if len(data) > min(MAX_BYTES, self._bus.max_payload - 1024):
+            raise BadRequest(
+                f"The specification has {len(data)} bytes; at most {MAX_BYTES} are "
+                "stored.",
+                field="specification",
+                hint="Store parts of it as programs of their own, or fewer demos.",
+            )
+        try:
+            await self._stored.put(tenant, body.name, data, sequence)
+        except Conflict:
+            raise _faster(body.name) from None
+        return _outcome(_stored(body.name, record))
+
+    async def get(self, body: requests.GetProgram, events: Events) -> Outcome:
+        """Say what a version is."""
+        record = await self._record(_tenant(events), body.name, body.version)
+        return _outcome(_stored(body.name, record))
+
+    async def list(self, body: requests.ListPrograms, events: Events) -> Outcome:
+        """Say which there are."""
+        tenant = _tenant(events)
+        found: list[StoredVersion] = []
+        for name in await self._stored.keys(tenant):
+            if name <= body.after:
+                continue
+            record, _ = await self._last(tenant, name)
+            if record is None or record.specification is None:
+                continue
+            if len(found) == body.limit:
+                return _outcome(ProgramList(programs=found, more=True))
+            found.append(_version(name, record))
+        return _outcome(ProgramList(programs=found))
+
+    async def delete(self, body: requests.DeleteProgram, events: Events) -> Outcome:
+        """Delete one; its numbers are not given again."""
+        tenant = _tenant(events)
+        last, sequence = await self._last(tenant, body.name)
+        if last is None or last.specification is None:
+            raise _missing(body.name)
+        _expect(body.name, body.expected_version, last.version)
+        record = StoredRecord(version=last.version, at=_now())
+        data = encoding.encode(record)
+        try:
+            await self._stored.put(tenant, body.name, data, sequence, delete=True)
+        except Conflict:
+            raise _faster(body.name) from None
+        return _outcome(DeletedProgram(name=body.name, version=last.version))
+
+    async def describe(self, body: requests.DescribeProgram, events: Events) -> Outcome:
+        """Say what a program takes and gives."""
+        tenant = _tenant(events)
+        node = plan(body.program, (await self._all(tenant, body.program)).get)
+        if isinstance(body.program, str) and body.program not in self._own:
+            name, version = read_reference(body.program)
+            record = await self._record(tenant, name, version)
+            return _outcome(describe(node, name, record.version))
+        return _outcome(describe(node))
+
+    async def tools(self, body: requests.ListTools, events: Events) -> Outcome:
+        """Say which tools are offered to this tenant."""
+        pattern = events.audience.subjects.tools()
+        found: dict[str, OfferedTool] = {}
+        for said in await services(self._bus, body.wait_s):
+            for tool in _offered(said):
+                if not covers(pattern, tool.subject):
+                    continue
+                before = found.get(tool.subject)
+                instances = before.instances + 1 if before else 1
+                found[tool.subject] = replace(tool, instances=instances)
+        tools = sorted(found.values(), key=lambda one: (one.name, one.subject))
+        return _outcome(ToolList(tools=tools))
+
+    async def _all(self, tenant: str, program: Program) -> dict[str, Specification]:
+        """All stored programs that a program names, and that those name."""
+        found: dict[str, Specification] = {}
+        waiting = references(program)
+        while waiting and len(found) <= MAX_PARTS:
+            text = waiting.pop()
+            if text in found or text in self._own:
+                continue
+            name, version = read_reference(text)
+            record = await self._record(tenant, name, version)
+            found[text] = encoding.read(record.specification, Specification)
+            waiting += references(found[text])
+        return found
+
+    async def _newest(self, tenant: str, program: Program) -> dict[str, int]:
+        """The versions that programs named without one have now."""
+        found: dict[str, int] = {}
+        for text in references(program):
+            name, version = read_reference(text)
+            if version is None and name not in self._own:
+                found[name] = (await self._record(tenant, name, None)).version
+        return found
+
+    async def _record(
+        self, tenant: str, name: str, version: int | None
+    ) -> StoredRecord:
+        record, _ = await self._last(tenant, name)
+        if record is None or record.specification is None:
+            raise _missing(name)
+        if version is None or version == record.version:
+            return record
+        sequence = record.sequences.get(str(version))
+        if sequence is None:
+            raise _no_version(name, version, record)
+        try:
+            found = await self._stored.at(tenant, name, sequence)
+        except NotFound:
+            raise _no_version(name, version, record) from None
+        older: StoredRecord = encoding.decode(found.data, StoredRecord)
+        kept = {k: v for k, v in record.sequences.items() if int(k) < version}
+        return replace(older, sequences=kept)
+
+    async def _last(self, tenant: str, name: str) -> tuple[StoredRecord | None, int]:
+        found = await self._stored.last(tenant, name)
+        if found is None:
+            return None, 0
+        return encoding.decode(found.data, StoredRecord), found.sequence
+
+
+def operations(context: Context) -> dict[str, Operation]:
+    """What answers the operations on programs and tools."""
+    configuration = context.configuration
+    programs = Programs(
+        context.bus, configuration.prefix, frozenset(configuration.programs)
+    )
+    return {
+        "program.put": programs.put,
+        "program.get": programs.get,
+        "program.list": programs.list,
+        "program.describe": programs.describe,
+        "program.delete": programs.delete,
+        "tool.list": programs.tools,
+    }
+
+
+def _record(
+    body: requests.PutProgram,
+    specification: Specification,
+    last: StoredRecord | None,
+    sequence: int,
+) -> StoredRecord:
+    plain = msgspec.to_builtins(specification)
+    encoded = msgspec.json.encode(plain, order="deterministic")
+    earlier: dict[str, int] = {}
+    if last is not None and last.specification is not None:
+        earlier = {**last.sequences, str(last.version): sequence}
+    return StoredRecord(
+        version=(last.version if last is not None else 0) + 1,
+        at=_now(),
+        digest=hashlib.sha256(encoded).hexdigest(),
+        specification=plain,
+        note=body.note,
+        sequences=dict(list(earlier.items())[-KEPT:]),
+    )
+
+
+def _expect(name: str, wanted: int | None, newest: int) -> None:
+    if wanted is not None and wanted != newest:
+        raise Conflict(
+            f"The newest version of {name!r} is {newest}, not {wanted}."
+            if newest
+            else f"There is no program {name!r}.",
+            hint="Get it, and decide again.",
+            field="expected_version",
+        )
+
+
+def _faster(name: str) -> Conflict:
+    return Conflict(
+        f"Somebody else changed {name!r} at the same moment.",
+        hint="Get it, and decide again.",
+    )
+
+
+def _missing(name: str) -> NotFound:
+    return NotFound(
+        f"There is no program {name!r}.",
+        hint="program.list says which there are.",
+        field="name",
+    )
+
+
+def _no_version(name: str, version: int, newest: StoredRecord) -> NotFound:
+    kept = ", ".join([*newest.sequences, str(newest.version)])
+    return NotFound(
+        f"{name!r} has no version {version} that is kept. Kept: {kept}.",
+        hint="Name one of these, or none for the newest.",
+        field="version",
+    )
+
+
+def _stored(name: str, record: StoredRecord) -> StoredProgram:
+    versions = [*map(int, record.sequences), record.version]
+    return StoredProgram(
+        **msgspec.structs.asdict(_version(name, record)),
+        specification=record.specification or {},
+        versions=versions,
+    )
+
+
+def _version(name: str, record: StoredRecord) -> StoredVersion:
+    return StoredVersion(
+        name=name,
+        version=record.version,
+        at=record.at,
+        digest=record.digest,
+        module=str((record.specification or {}).get("module", "")),
+        note=record.note,
+    )
+
+
+def _offered(said: dict[str, Any]) -> list[OfferedTool]:
+    """The tools that a service says it offers; what it says wrongly is left out."""
+    found = []
+    endpoints = said.get("endpoints")
+    for one in endpoints if isinstance(endpoints, list) else ():
+        try:
+            declared = msgspec.json.decode(one["metadata"][TOOL])
+            tool = {"subject": one["subject"], "service": said["name"], **declared}
+            found.append(msgspec.convert(tool, OfferedTool))
+        except (LookupError, TypeError, msgspec.MsgspecError):
+            continue
+    return found
+
+
+def _outcome(outputs: msgspec.Struct) -> Outcome:
+    return Outcome(outputs=msgspec.to_builtins(outputs))
+
+
+def _tenant(events: Events) -> str:
+    return events.audience.subjects.tenant
+
+
+def _now() -> float:
+    return round(time.time() * 1000, 3)

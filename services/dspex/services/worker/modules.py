@@ -1,0 +1,265 @@
+"""Checked specifications of DSPy's own modules -> instances of them, kept ready.
+
+An instance is made once for a digest and shared by all requests: a call leaves nothing
+in it. What was learned is loaded into a fresh one, never into one that has loaded
+before: DSPy's signatures remember every load, and break at the 141st.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import dspy
+import msgspec
+from cachetools import LRUCache
+
+from dspex.contracts.failures import BadRequest, InvalidInputs, Unsupported
+from dspex.native.checking.requiring import require
+from dspex.native.programs.planning import EXTRA
+from dspex.native.programs.states import ALONE
+from dspex.services.worker.convert import (
+    demo_to_python,
+    neutralised,
+    to_python,
+    to_wire,
+)
+from dspex.services.worker.signatures import dspy_signature
+from dspex.services.worker.tools import remote_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from dspex.contracts.program_specs import PredictorState
+    from dspex.native.programs.nodes import Node
+
+    Interpreters = Callable[[], Any]
+
+KEPT = 256
+"""Instances kept ready; the least recently used leave first."""
+
+SINCE = {"rlm": "RLM", "code_act": "CodeAct", "program_of_thought": "ProgramOfThought"}
+"""Modules that not every release of DSPy has, and what it calls them."""
+
+
+class Modules:
+    """Instances of DSPy's modules.
+
+    Args:
+        interpreters: Makes what runs the code that models write; ``None``: there is
+            none, and modules that need one are refused.
+    """
+
+    def __init__(self, interpreters: Interpreters | None = None) -> None:
+        self._interpreters = interpreters
+        self._kept: LRUCache[str, dspy.Module] = LRUCache(KEPT)
+
+    def of(self, node: Node) -> dspy.Module:
+        """The instance for a specification with a signature.
+
+        Raises:
+            Unsupported: This worker lacks what it needs.
+            BadRequest: What it has learned was learned by another module.
+        """
+        key = node.digest()
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self._made(node)
+        return found
+
+    def _made(self, node: Node) -> dspy.Module:
+        with warnings.catch_warnings():  # that a later release will lack something
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = _MAKERS[node.module](node, self._options(node))
+        _give_demos(module, node)
+        _load(module, node)
+        return module
+
+    def _options(self, node: Node) -> dict[str, Any]:
+        if node.module not in SINCE:
+            return {}
+        made_by = getattr(dspy, SINCE[node.module], None)
+        # Releases before 3.4 take one interpreter for all requests, or none.
+        if made_by is None or "interpreter_factory" not in _parameters(made_by):
+            raise Unsupported(
+                f"{node.path}: {node.module} cannot be run with DSPy "
+                f"{dspy.__version__}, "
+                "which this worker runs.",
+                field=node.path,
+                hint="Use a pool with another release of DSPy.",
+            )
+        if self._interpreters is None:
+            raise Unsupported(
+                f"{node.path}: {node.module} runs code that a model writes, and this "
+                "worker has no sandbox for it.",
+                field=node.path,
+                hint='Install Deno for the workers: pip install "dspy[deno]".',
+            )
+        return {"interpreter_factory": self._interpreters}
+
+
+def _parameters(cls: Any) -> Collection[str]:
+    return inspect.signature(cls.__init__).parameters.keys()
+
+
+def is_async(module: dspy.Module) -> bool:
+    """Whether a module runs under asyncio; DSPy's word for it is not always true."""
+    if isinstance(module, _THREADED):
+        return False
+    return hasattr(module, "aforward")
+
+
+def enter(node: Node, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs from the wire as the module of a signature takes them.
+
+    Raises:
+        InvalidInputs: One does not fit.
+    """
+    assert node.compiled is not None
+    own = {slot.field.name for slot in node.compiled.inputs}
+    given = {name: value for name, value in inputs.items() if name in own}
+    call = to_python(node.compiled, require(node.compiled, given, "inputs"))
+    if node.module == "multi_chain_comparison":
+        call["completions"] = _attempts(node, inputs.get("completions"))
+    return call
+
+
+def leave(node: Node, prediction: Any) -> dict[str, Any]:
+    """What the module of a signature gave, as on the wire.
+
+    Raises:
+        OutputInvalid: It breaks the signature.
+    """
+    assert node.compiled is not None
+    own = {slot.field.name for slot in node.compiled.outputs}
+    found = {k: to_wire(v) for k, v in prediction.items() if k in own}
+    first = {
+        name: to_wire(prediction.get(name, ""))
+        for name in EXTRA.get(node.module, ())
+        if name in prediction
+    }
+    return first | require(node.compiled, found, "outputs")
+
+
+def _attempts(node: Node, completions: Any) -> list[dict[str, Any]]:
+    assert node.compiled is not None
+    last = node.compiled.outputs[-1].field.name
+    wanted = node.spec.attempts  # type: ignore[union-attr]  # who calls has looked
+    if not isinstance(completions, list) or len(completions) != wanted:
+        raise InvalidInputs(
+            f"inputs.completions must be a list of {wanted} attempts.",
+            field="inputs.completions",
+            hint="Send as many attempts as `attempts` says.",
+        )
+    for index, one in enumerate(completions):
+        said = one if isinstance(one, dict) else {}
+        reason = said.get("rationale", said.get("reasoning"))
+        if not isinstance(reason, str) or last not in said:
+            raise InvalidInputs(
+                f"inputs.completions[{index}] needs a text `reasoning` and {last!r}.",
+                field=f"inputs.completions[{index}]",
+                hint="Send what chain_of_thought gave.",
+            )
+    shown: list[dict[str, Any]] = neutralised(completions)
+    return shown
+
+
+def _give_demos(module: dspy.Module, node: Node) -> None:
+    demos = getattr(node.spec, "demos", None)
+    if demos:
+        assert node.compiled is not None
+        compiled = node.compiled
+        module.predictors()[0].demos = [
+            dspy.Example(**demo_to_python(compiled, demo)) for demo in demos
+        ]
+
+
+def _load(module: dspy.Module, node: Node) -> None:
+    predictors = dict(module.named_predictors())
+    for name, state in node.states.items():
+        path = f"{node.path}.state" if name == ALONE else f"{node.path}.state.{name}"
+        if name not in predictors:
+            raise BadRequest(
+                f"{path}: {node.module} has no predictor {name[:80]!r}. It has: "
+                f"{', '.join(predictors)}.",
+                field=path,
+                hint="Load a state into the module that it was learned by.",
+            )
+        _load_one(predictors[name], state, path)
+
+
+def _load_one(predictor: Any, state: PredictorState, path: str) -> None:
+    fields = len(predictor.signature.fields)
+    if len(state.signature.fields) != fields:
+        raise BadRequest(
+            f"{path}.signature has {len(state.signature.fields)} fields, and the "
+            f"predictor has {fields}.",
+            field=f"{path}.signature.fields",
+            hint="Load a state into the signature that it was learned with.",
+        )
+    for index, one in enumerate(state.signature.fields):
+        if not {"prefix", "description"} <= one.keys():
+            raise BadRequest(
+                f"{path}.signature.fields[{index}] needs prefix and description.",
+                field=f"{path}.signature.fields[{index}]",
+            )
+    said = msgspec.to_builtins(state)
+    said["demos"] = neutralised(said["demos"])
+    predictor.load_state(said)
+
+
+def _react(node: Node, options: dict[str, Any]) -> dspy.Module:
+    spec: Any = node.spec
+    tools = [remote_tool(tool) for tool in spec.tools]
+    return dspy.ReAct(_signature(node), tools, spec.max_iters, **options)
+
+
+def _program_of_thought(node: Node, options: dict[str, Any]) -> dspy.Module:
+    spec: Any = node.spec
+    return dspy.ProgramOfThought(_signature(node), spec.max_iters, **options)
+
+
+def _code_act(node: Node, options: dict[str, Any]) -> dspy.Module:
+    spec: Any = node.spec
+    return dspy.CodeAct(_signature(node), [], spec.max_iters, **options)
+
+
+def _rlm(node: Node, options: dict[str, Any]) -> dspy.Module:
+    spec: Any = node.spec
+    return dspy.RLM(
+        _signature(node),
+        max_iters=spec.max_iters,
+        max_llm_calls=spec.max_llm_calls,
+        max_output_chars=spec.max_output_chars,
+        tools=[remote_tool(tool, threaded=True) for tool in spec.tools],
+        **options,
+    )
+
+
+def _compared(node: Node, options: dict[str, Any]) -> dspy.Module:
+    spec: Any = node.spec
+    return dspy.MultiChainComparison(
+        _signature(node), spec.attempts, spec.temperature, **options
+    )
+
+
+def _signature(node: Node) -> Any:
+    assert node.compiled is not None
+    return dspy_signature(node.compiled)
+
+
+_MAKERS: dict[str, Callable[[Node, dict[str, Any]], dspy.Module]] = {
+    "predict": lambda node, _: dspy.Predict(_signature(node)),
+    "chain_of_thought": lambda node, _: dspy.ChainOfThought(_signature(node)),
+    "react": _react,
+    "program_of_thought": _program_of_thought,
+    "code_act": _code_act,
+    "rlm": _rlm,
+    "multi_chain_comparison": _compared,
+}
+
+_THREADED: tuple[Any, ...] = tuple(
+    cls for name in SINCE.values() if (cls := getattr(dspy, name, None)) is not None
+)
+"""They run code, which holds up a loop; CodeAct's async form is that of ReAct."""
