@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration, pooling
+from dspex.contracts import configuration, journaling, pooling
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -75,6 +75,18 @@ _SECTIONS = (
         "section, and `default` is who publishes on the plain subjects.",
         "",
         configuration.Tenant,
+    ),
+    (
+        "`[journal]`",
+        "The copies of what happened; journal.md says more.",
+        "DSPEX_JOURNAL_<KEY>",
+        journaling.Journal,
+    ),
+    (
+        "`[journal.redact]`",
+        "What those copies leave out.",
+        "",
+        journaling.Redact,
     ),
 )
 

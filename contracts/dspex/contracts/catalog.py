@@ -10,7 +10,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dspex.contracts import job_requests, native_requests, requests, session_requests
+from dspex.contracts import (
+    job_requests,
+    native_requests,
+    requests,
+    session_requests,
+    stream_requests,
+)
 from dspex.contracts.failures import UnknownOperation, nearest
 
 
@@ -29,6 +35,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
         streams: Whether outputs can arrive as deltas.
+        relays: Whether its inbox gets the events of another request.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     streams: bool = False
     idempotent: bool = True
     columns: bool = False
+    relays: bool = False
 
 
 _ALL = (
@@ -206,6 +214,15 @@ _ALL = (
         outputs=session_requests.SessionInfo,
         implementation="state",
     ),
+    Operation(
+        name="stream.resume",
+        summary="Go on with the events of a request, behind the last that arrived.",
+        request=stream_requests.ResumeStream,
+        outputs=stream_requests.ResumedStream,
+        implementation="state",
+        idempotent=False,
+        relays=True,
+    ),
 )
 
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
@@ -225,6 +242,11 @@ def operation(name: str) -> Operation:
             f"Unknown operation {name[:80]!r}. {nearest(name, OPERATIONS)}",
             hint="Publish on dspex.v1.call.<operation> with one of these names.",
         ) from None
+
+
+def relays(name: str) -> bool:
+    """Whether the inbox of an operation gets the events of another request."""
+    return name in OPERATIONS and OPERATIONS[name].relays
 
 
 def served_by(implementation: str) -> list[str]:

@@ -19,7 +19,9 @@ from dspex.contracts import catalog, encoding
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
+from dspex.contracts.redaction import rules_of
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -150,6 +152,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "SUPERVISOR": Supervising,
     "LMS": Lm,
     "POOLS": Pool,
+    "JOURNAL": Journal,
 }
 """The struct of each section that variables can override."""
 
@@ -167,6 +170,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         supervisor: What keeps the workers of one host.
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
+        journal: The copies of what happened.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -178,6 +182,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     supervisor: Supervising = field(default_factory=Supervising)
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def subjects(self) -> Subjects:
@@ -267,6 +272,11 @@ def _check(found: Configuration, origins: _Origins) -> None:
     for name in found.tenants:
         if name != "*":
             _check_name(name, f"tenants.{name}", origins)
+    try:
+        rules_of(found.journal.redact)
+    except ValueError as error:
+        path = "journal.redact"
+        raise ConfigurationError(f"{origins.of(path)}: {path}: {error}.") from None
 
 
 def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:
@@ -334,7 +344,8 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section not in ("NATS", "ROUTER", "JOBS", "SUPERVISOR"):
+    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL")
+    if section not in plain:
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

@@ -15,6 +15,7 @@ from dspex.contracts import (
     native_examples,
     pool_examples,
     session_examples,
+    stream_examples,
     words,
 )
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
@@ -63,6 +64,7 @@ REQUESTS: dict[str, Body] = {
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
+    **stream_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -116,6 +118,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _STATE)
         for name, outputs in session_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _STATE)
+        for name, outputs in stream_examples.OUTPUTS.items()
     },
 }
 """The reply that answers the request of the same operation."""

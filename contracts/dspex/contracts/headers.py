@@ -35,6 +35,9 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 """W3C trace state of the caller."""
 
+TOLD = (CONTENT_TYPE, ROUTE, STREAM, CACHE, TRACEPARENT, TRACESTATE)
+"""Headers of a client that the copy of its request holds; others may be secrets."""
+
 # From a router to the process it chose; ignored on subjects clients publish to.
 
 REPLY = "Dspex-Reply"
@@ -66,6 +69,13 @@ SESSION = "Dspex-Session"
 
 FENCE = "Dspex-Fence"
 """Who may write to that session: grows from holder to holder."""
+
+EXPECTED_STREAM = "Nats-Expected-Stream"
+"""JetStream does not store a message that expects another stream; everybody who
+subscribes has it all the same."""
+
+NO_STREAM = "-"
+"""The name of no stream: what is told with it is not journaled."""
 
 # Of NATS itself and of its service protocol (ADR-32).
 

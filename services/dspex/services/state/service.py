@@ -19,6 +19,7 @@ from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
 from dspex.services.state import jobs
 from dspex.services.state.sessions import Sessions
+from dspex.services.state.streams import Streams
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ GRACE = 10.0
 def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
     sessions = Sessions(context.bus, context.configuration.subjects)
-    return jobs.operations(found) | sessions.operations()
+    streams = Streams(context.bus, context.configuration.subjects)
+    table: dict[str, Operation] = {"stream.resume": streams.resume}
+    return table | jobs.operations(found) | sessions.operations()
 
 
 def runner(table: Mapping[str, Operation]) -> Run:
