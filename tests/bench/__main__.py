@@ -18,6 +18,7 @@ from tests.bench import (
     deciding,
     hops,
     jobs,
+    journal,
     load,
     memory,
     native_metrics,
@@ -68,6 +69,7 @@ ON_THE_RIG: dict[str, Callable[[Any], Awaitable[Findings]]] = {
     "session_memory": sessions.many,
     "pools": pools.pools,
     "memory": memory.memory,
+    "journal": journal.journal,
 }
 
 LONG = frozenset({"memory", "pools", "session_memory"})

@@ -57,11 +57,11 @@ async def test_events_are_numbered(rig: Rig) -> None:
 
     rig.program = tells
     await rig.ask(request="r1")
-    await rig.events.count(4)
+    await rig.events.count(5)
 
     told = [encoding.decode(body, Event) for body in rig.events.bodies]
-    assert [(one.attempt, one.seq) for one in told] == [(1, n) for n in (1, 2, 3, 4)]
-    assert rig.kinds("r1") == ["started", "delta", "delta", "done"]
+    assert [(one.attempt, one.seq) for one in told] == [(1, n) for n in range(1, 6)]
+    assert rig.kinds("r1") == ["requested", "started", "delta", "delta", "done"]
 
 
 async def test_busy(rig: Rig) -> None:
@@ -170,7 +170,7 @@ async def test_stream(rig: Rig) -> None:
             stream="inbox",
         )
 
-        assert [(await event(replies)).seq for _ in range(2)] == [1, 2]
+        assert [(await event(replies)).seq for _ in range(3)] == [1, 2, 3]
         assert (await replies.next(10)).is_end()
 
 
@@ -249,8 +249,9 @@ async def test_messagepack(rig: Rig) -> None:
     assert answer.headers["Content-Type"] == encoding.MSGPACK
     reply = encoding.decode(answer.data, Reply, encoding.MSGPACK)
     assert reply.outputs == DONE.outputs
-    await rig.events.count(2)
+    await rig.events.count(3)
     assert [type(encoding.decode(b, Event)).__name__ for b in rig.events.bodies] == [
+        "Requested",
         "Started",
         "DoneEvent",
     ]
@@ -277,8 +278,8 @@ async def test_outputs_too_large(rig: Rig) -> None:
 
     assert (reply.code, reply.metadata.worker) == (OutputInvalid.code, "w1")
     assert "1048576 at most" in reply.message
-    await rig.events.count(2)
-    assert rig.kinds("r1") == ["started", "failed"]
+    await rig.events.count(3)
+    assert rig.kinds("r1") == ["requested", "started", "failed"]
     assert encoding.decode(rig.events.bodies[1], Event).seq == 2
 
 
@@ -293,8 +294,8 @@ async def test_a_router_s_headers_on_a_direct_subject(rig: Rig) -> None:
     )
 
     assert (reply.metadata.attempts, reply.metadata.reason) == (1, "direct")
-    await rig.events.count(2)
-    assert rig.kinds("r1") == ["started", "done"]
+    await rig.events.count(3)
+    assert rig.kinds("r1") == ["requested", "started", "done"]
     assert trap.messages == []
 
 

@@ -83,7 +83,7 @@ async def test_the_same_request_once_more(rig: Rig) -> None:
 
     assert answers[0] == answers[1] == answers[2]
     assert len(runs) == 1
-    assert rig.kinds("r1") == ["started", "done"]
+    assert rig.kinds("r1") == ["requested", "started", "done"]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dspex.contracts import encoding, envelope, examples, words
+from dspex.contracts import encoding, envelope, examples, record_examples, words
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BY_CODE
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.journaling import JournalState
+from dspex.contracts.records import Record
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -33,6 +35,11 @@ ANSWERS |= {
 ANSWERS |= {
     f"word.{name}": (word, words.Words) for name, word in examples.WORDS.items()
 }
+ANSWERS |= {
+    f"record.{name}": (record, Record)
+    for name, record in record_examples.RECORDS.items()
+}
+ANSWERS["journal"] = (record_examples.STATE, JournalState)
 MESSAGES = REQUESTS | ANSWERS
 
 

@@ -19,13 +19,13 @@ from dspex.contracts.subjects import (
     token,
 )
 
-READ = ("call", "cancel", "event", "native", "heartbeat")
+READ = ("call", "cancel", "event", "native", "heartbeat", "journaled")
 
 FACES = (
     *("call", "calls", "native", "natives", "pool_run"),
     *("event", "events", "all_events", "cancel", "cancels", "record"),
     *("tool", "tools", "session_call", "session_event", "session_calls"),
-    *("session_run", "session_log", "session_logs"),
+    *("session_run", "session_log", "session_logs", "records", "session_events"),
 )
 """What clients publish or subscribe to, so what each tenant has for itself."""
 
@@ -79,7 +79,8 @@ def test_tenant_form(name: str) -> None:
 
 def test_all_are_drawn() -> None:
     """Every public method that builds a subject draws it in its docstring."""
-    others = {"of", "sender", "journaled", *(f"read_{one}" for one in READ)}
+    others = {"of", "sender", "journaled", "journaled_again"}
+    others |= {*(f"read_{one}" for one in READ)}
     public = {
         name
         for name, _ in inspect.getmembers(Subjects, inspect.isfunction)
@@ -114,6 +115,22 @@ def test_event_is_read_back(tenant: str) -> None:
     subject = Subjects(tenant=tenant).event("r-1", "accepted")
 
     assert Subjects().read_event(subject) == Address(tenant, "r-1")
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_journaled_is_read_back(tenant: str) -> None:
+    """A subject of the journal says whose it is, and what it is about."""
+    subjects = Subjects("p", tenant)
+    session = subjects.session_events("r-1").replace("*", "x")
+
+    assert [
+        Subjects("p").read_journaled(one)
+        for one in (subjects.event("r-1", "done"), subjects.record("r-1", "lm_call"))
+    ] == [(tenant, "event", "r-1", "done"), (tenant, "record", "r-1", "lm_call")]
+    assert Subjects("p").read_journaled(session) == (tenant, "event", "r-1", "x")
+    for other in (subjects.cancel("r-1"), "p", "p.v1.tenant", "x.event.r-1"):
+        with pytest.raises(BadRequest, match="no subject of the journal"):
+            Subjects("p").read_journaled(other)
 
 
 @pytest.mark.parametrize("tenant", ["default", "acme"])

@@ -100,7 +100,7 @@ async def test_leaving_a_stream_stops_it(client: Client, model: ScriptedModel) -
     async for event in events:
         if isinstance(event, Delta):
             break
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
 
     await asyncio.wait_for(model.disconnected(1), 10)
 

@@ -261,4 +261,6 @@ def worker_environ(model_url: str) -> dict[str, str]:
         "DSPEX_LMS_DEFAULT_MODEL": "openai/scripted",
         "DSPEX_LMS_DEFAULT_API_BASE": model_url,
         "DSPEX_LMS_DEFAULT_API_KEY": "test-key-not-a-secret",
+        # Many stacks share a server, and what they may keep is set aside there.
+        "DSPEX_JOURNAL_MAX_MIB": "16",
     }

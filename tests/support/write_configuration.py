@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration, pooling, program_settings
+from dspex.contracts import configuration, journaling, pooling, program_settings
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -88,6 +88,18 @@ _SECTIONS = (
         "named here is ever imported.",
         "",
         program_settings.OwnProgram,
+    ),
+    (
+        "`[journal]`",
+        "The copies of what happened; journal.md says more.",
+        "DSPEX_JOURNAL_<KEY>",
+        journaling.Journal,
+    ),
+    (
+        "`[journal.redact]`",
+        "What those copies leave out.",
+        "",
+        journaling.Redact,
     ),
 )
 

@@ -18,6 +18,7 @@ from dspex.cli import (
     demo,
     doctor,
     jobs,
+    journal,
     pools,
     provision,
     session,
@@ -127,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
     )
     pools.add(partial(_add, commands))
     _add_session(_add(commands, "session", "look at sessions, end one", _SESSION))
+    kept = _add(commands, "journal", "look at what happened", journal.ABOUT)
+    journal.add(kept.add_subparsers(dest="what", metavar="WHAT", required=True))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -286,6 +289,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "session": session.main,
     "doctor": doctor.main,
     **pools.COMMANDS,
+    "journal": journal.main,
 }
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -21,31 +21,32 @@ from dspex.bus.program import DEFAULT_URL
 from dspex.client.jobs import JobHandle
 from dspex.client.patience import BACK, RESEND, Patience
 from dspex.client.prediction import Prediction, answer_of
+from dspex.client.reading import (
+    LATE,
+    Inbox,
+    Reading,
+    Sent,
+    media_of,
+    nobody,
+    silence,
+)
 from dspex.client.sessions import Session, opened
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
-    FINAL_KINDS,
     Event,
-    FailedEvent,
     Reply,
-    failure,
 )
 from dspex.contracts.failures import (
     BusUnavailable,
-    DeadlineExceeded,
     Failure,
-    NoWorker,
 )
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds until a request's deadline."""
-
-LATE = 0.5
-"""Seconds past the deadline in which the failure that says so may still come."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -156,10 +157,10 @@ class Client:
         try:
             message = await self._ask(operation, encoding.encode(body))
         except NoResponders:
-            raise self._nobody() from None
+            raise nobody(self.options.pool) from None
         except TimeoutError:
-            raise self._silence() from None
-        return answer_of(encoding.decode(message.data, Reply, _media(message)))
+            raise silence(self.options.timeout) from None
+        return answer_of(encoding.decode(message.data, Reply, media_of(message)))
 
     async def submit(
         self, operation: str, body: Mapping[str, Any], **job: Any
@@ -220,36 +221,51 @@ class Client:
 
     async def stream(
         self, operation: str, body: Mapping[str, Any]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Ask, and yield the events of the request as they come.
 
         The last one is ``DoneEvent``. Leaving the loop early unsubscribes, which
-        stops the request.
+        stops the request. When the connection is lost and comes back, the events go on
+        where they stopped; the request too, if its ``options`` say
+        ``"on_disconnect": "continue"``.
 
         Raises:
             Failure: The request failed; raised in place of its last event.
         """
-        sent = self._headers(operation) | {headers.STREAM: "inbox"}
-        subject = self._subject(operation)
-        until = time.monotonic() + self.options.timeout + LATE
-        async with await self.bus.replies(dedicated=True) as replies:
-            replies.target = subject
-            await self.bus.publish(
-                subject, encoding.encode(body), headers=sent, reply=replies.subject
-            )
-            while True:
-                try:
-                    message = await replies.next(max(0.0, until - time.monotonic()))
-                except NoResponders:
-                    raise self._nobody() from None
-                except TimeoutError:
-                    raise self._silence() from None
-                if message.is_end():
-                    return
-                event = _read_event(message)
+        sent = self._sent(operation, body)
+        reading = Reading(sent.headers[headers.REQUEST])
+        pool = self.options.pool
+        inbox = Inbox(self.bus, reading, self.options.timeout, pool)
+        try:
+            async with aclosing(inbox.ask(sent)) as events:
+                async for event in events:
+                    yield event
+        except BusUnavailable:
+            if pool or reading.attempt is None or reading.ended:
+                raise
+            async with aclosing(inbox.go_on(self._resumes)) as events:
+                async for event in events:
+                    yield event
+
+    async def resume(
+        self, request: str, *, attempt: int | None = None, after: int = 0
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the events of a request behind the last one that arrived.
+
+        Args:
+            request: Its id.
+            attempt: ``attempt`` of the last event that arrived; default: the newest.
+            after: ``seq`` of that event; 0: begin with the first one.
+
+        Raises:
+            NotFound: They are not in the journal, or not without a gap.
+            Failure: The request failed; raised in place of its last event.
+        """
+        reading = Reading(request, attempt, after)
+        inbox = Inbox(self.bus, reading, self.options.timeout)
+        async with aclosing(inbox.go_on(self._resumes)) as events:
+            async for event in events:
                 yield event
-                if event.__struct_config__.tag in FINAL_KINDS:
-                    return
 
     @asynccontextmanager
     async def session(
@@ -269,6 +285,18 @@ class Client:
     async def close(self) -> None:
         """End the connection."""
         await self.bus.close()
+
+    def _sent(self, operation: str, body: Mapping[str, Any]) -> Sent:
+        subject = self._subject(operation)
+        return Sent(subject, encoding.encode(body), self._headers(operation))
+
+    def _resumes(self, reading: Reading) -> Sent:
+        """The request that asks for what a reader has not had."""
+        said: dict[str, Any] = {"request": reading.request, "after": reading.after}
+        if reading.attempt is not None:
+            said["attempt"] = reading.attempt
+        options = Options(timeout=self.options.timeout)
+        return Client(self.bus, self.subjects, options)._sent("stream.resume", said)  # noqa: SLF001 - one of ours
 
     def _subject(self, operation: str) -> str:
         if self.options.pool:
@@ -290,21 +318,6 @@ class Client:
         if options.pool:
             sent[headers.OPERATION] = operation
         return tracing.inject(sent)
-
-    def _nobody(self) -> NoWorker:
-        pool = self.options.pool
-        who = f"worker of pool {pool!r}" if pool else "router"
-        return NoWorker(
-            f"No {who} listens on this NATS server.",
-            hint="Start one: `dspex up`, or dspex-router and dspex-worker.",
-        )
-
-    def _silence(self) -> DeadlineExceeded:
-        return DeadlineExceeded(
-            f"No answer came within {self.options.timeout:g} s, nor a failure that "
-            "says why.",
-            hint="Look at the logs of the router and the workers for this request.",
-        )
 
 
 @asynccontextmanager
@@ -347,14 +360,3 @@ async def connect(
 def _url_here() -> str | None:
     found = settings.published(Path())
     return found.url if found and found.alive else None
-
-
-def _read_event(message: Message) -> Event:
-    event: Event = encoding.decode(message.data, Event, _media(message))
-    if isinstance(event, FailedEvent):
-        raise failure(event)
-    return event
-
-
-def _media(message: Message) -> str:
-    return encoding.content_type(message.headers.get(headers.CONTENT_TYPE))

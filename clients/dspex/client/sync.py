@@ -63,7 +63,15 @@ class SyncClient:
 
     def stream(self, operation: str, body: Mapping[str, Any]) -> Iterator[Event]:
         """As ``Client.stream``; leaving the loop early stops the request."""
-        events = self._client.stream(operation, body)
+        yield from self._all(self._client.stream(operation, body))
+
+    def resume(
+        self, request: str, *, attempt: int | None = None, after: int = 0
+    ) -> Iterator[Event]:
+        """As ``Client.resume``."""
+        yield from self._all(self._client.resume(request, attempt=attempt, after=after))
+
+    def _all(self, events: AsyncIterator[Event]) -> Iterator[Event]:
         try:
             while (event := self._wait(_next(events))) is not None:
                 yield event

@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
+from dspex.bus.capture import Capture
 from dspex.contracts import headers as names
 from dspex.contracts.failures import BusUnavailable, Failure, Overloaded
 from dspex.contracts.headers import NO_HEADERS, Headers
@@ -170,9 +171,14 @@ class Replies:
 
 
 class Bus(ABC):
-    """Publish, subscribe, request."""
+    """Publish, subscribe, request.
+
+    Attributes:
+        capture: What of the telling over this connection is journaled.
+    """
 
     def __init__(self) -> None:
+        self.capture = Capture()
         self._mux = f"{INBOX}.{uuid4().hex}"
         self._mux_subscription: Subscription | None = None
         self._numbers = count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,14 +12,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import outgoing
+from dspex.bus.coalescing import Coalescer
 from dspex.bus.core import NoResponders
 from dspex.bus.outgoing import answerable
-from dspex.contracts import encoding, headers
+from dspex.bus.tasks import Tasks
+from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.envelope import (
     CancelledEvent,
     Delta,
     Done,
     DoneEvent,
+    Event,
     Failed,
     FailedEvent,
     Reply,
@@ -63,6 +67,10 @@ class Audience(Struct, frozen=True, kw_only=True):
         session: The session whose turn it is; empty: none.
         again: The request was told of before: only its reply subject is told.
         deadline: Unix milliseconds; 0: none is known.
+        operation: What was asked; empty when that could not be read.
+        body: The bytes of the request, from which is learnt what is left out.
+        body_media: Their encoding.
+        relays: The inbox gets the events of another request instead of its own.
     """
 
     subjects: Subjects
@@ -74,6 +82,10 @@ class Audience(Struct, frozen=True, kw_only=True):
     session: str = ""
     again: bool = False
     deadline: float = 0.0
+    operation: str = ""
+    body: bytes = b""
+    body_media: str = encoding.JSON
+    relays: bool = False
 
     def event(self, kind: str) -> str:
         """Where an event of this kind is told."""
@@ -99,6 +111,10 @@ def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
         media=request.media,
         session=request.session,
         deadline=request.deadline,
+        operation=request.operation,
+        body=request.body,
+        body_media=request.media,
+        relays=request.stream == "inbox" and catalog.relays(request.operation),
     )
 
 
@@ -109,15 +125,29 @@ class Events:
         bus: Where to tell it.
         audience: Who is told.
         keep_alive: Seconds of silence after which a stream says that it is alive.
+
+    Attributes:
+        kept: Whether the journal keeps copies of what is told.
+        redaction: What is left out of those copies; ``None``: nothing.
     """
 
     def __init__(
         self, bus: Bus, audience: Audience, keep_alive: float = KEEP_ALIVE
     ) -> None:
         self.audience = audience
+        tenant, request = audience.subjects.tenant, audience.request
+        capture = bus.capture
+        self.kept = capture.keeps(tenant, audience.operation, request)
+        self.redaction = capture.redaction(request, audience.body, audience.body_media)
         self._keep_alive_after = keep_alive
         self._bus = bus
         self._seq = 0
+        self._sent = 0
+        self._order = asyncio.Lock()
+        self._coalescer = Coalescer()
+        self._tasks = Tasks()
+        self._timer: asyncio.TimerHandle | None = None
+        self._trouble: Failure | None = None
         self._to_inbox = audience.stream == "inbox" and answerable(audience.reply)
         self._probe: Replies | None = None
         self._kept: list[Text] | None = None
@@ -142,12 +172,67 @@ class Events:
         if media is not None:
             self.audience = replace(self.audience, media=media)
 
+    @property
+    def max_payload(self) -> int:
+        """Largest message the server takes, bytes."""
+        return self._bus.max_payload
+
+    def keep_apart(self, what: str, data: bytes) -> str:
+        """Store what is too large for an event; its name, or empty if it is not."""
+        if not self.kept or self.redaction is not None:
+            return ""
+        audience = self.audience
+        name = f"{audience.subjects.tenant}.{audience.request}.{audience.attempt}"
+        return self._bus.capture.keep_apart(f"{name}.{what}", data)
+
     async def emit(self, kind: type[Any], **said: Any) -> None:
         """Tell one event of type ``kind`` with the fields ``said``.
+
+        Deltas that follow each other closely are told as one.
 
         Raises:
             BadRequest: It cannot be sent; nobody was told.
         """
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise trouble
+        now = time.monotonic()
+        async with self._order:
+            if kind is Delta:
+                due = self._coalescer.add(said["field"], said["text"], now)
+                await self._tell_deltas(due)
+                self._set_timer(now)
+                return
+            await self._tell_deltas(self._coalescer.take(now))
+            await self._tell(kind, **said)
+
+    async def relay(self, event: Event) -> None:
+        """Send an event of another request to the inbox, as it was told."""
+        async with self._order:
+            data = self._sendable(event, self.audience.media)
+            await self._publish_to_inbox(event, data)
+
+    def _set_timer(self, now: float) -> None:
+        if self._coalescer.holds and self._timer is None:
+            loop, wait = asyncio.get_running_loop(), self._coalescer.wait(now)
+            self._timer = loop.call_later(wait, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._tasks.start(self._tell_held(), "deltas")
+
+    async def _tell_held(self) -> None:
+        try:
+            async with self._order:
+                await self._tell_deltas(self._coalescer.take(time.monotonic()))
+        except Failure as failure:
+            self._trouble = failure  # whoever tells next is told
+
+    async def _tell_deltas(self, deltas: list[Text]) -> None:
+        for delta in deltas:
+            await self._tell(Delta, field=delta.field, text=delta.text)
+
+    async def _tell(self, kind: type[Any], **said: Any) -> None:
         self._seq += 1
         audience = self.audience
         event = kind(
@@ -157,19 +242,27 @@ class Events:
             at=round(time.time() * 1000, 3),
             **said,
         )
-        tag = str(kind.__struct_config__.tag)
         try:
             data = encoding.encode(event)
             inbox = self._for_inbox(event, data)
             if not audience.again:
-                await self._bus.publish(audience.event(tag), data)
+                await self._publish_copy(str(kind.__struct_config__.tag), data)
         except BadRequest:
             self._seq -= 1  # not told, so the next event takes its number
             raise
         if self._kept is not None and isinstance(event, Delta):
             self._kept.append(Text(field=event.field, text=event.text))
-        if self._to_inbox:
+        own = not audience.relays or isinstance(event, FailedEvent | Status)
+        if self._to_inbox and own:
             await self._publish_to_inbox(event, inbox)
+
+    async def _publish_copy(self, kind: str, data: bytes) -> None:
+        """Tell everybody who watches, and the journal if it keeps this request."""
+        audience = self.audience
+        if self.redaction is not None:
+            data = encoding.encode(self.redaction.of(encoding.decode(data, Any)))
+        headers_ = None if self.kept else {headers.EXPECTED_STREAM: headers.NO_STREAM}
+        await self._bus.publish(audience.event(kind), data, headers=headers_)
 
     async def finish(self, reply: Reply) -> None:
         """Tell the end: the final event, the reply, and the end of the stream."""
@@ -182,6 +275,7 @@ class Events:
             await self._finish(failed(reply.request, failure, reply.metadata))
 
     async def _finish(self, reply: Reply) -> None:
+        self._trouble = None  # there is no more to tell after this
         audience = self.audience
         said = msgspec.structs.asdict(reply)
         del said["request"]
@@ -227,7 +321,8 @@ class Events:
     async def _publish_to_inbox(self, event: Any, data: bytes) -> None:
         self._last = time.monotonic()
         audience = self.audience
-        due = self._seq % PROBE_EVERY == 0 or isinstance(event, Status)
+        self._sent += 1
+        due = self._sent % PROBE_EVERY == 0 or isinstance(event, Status)
         await self._bus.publish(
             audience.reply,
             data,
@@ -253,6 +348,7 @@ async def refuse(
         request=given if is_token(given) else uuid4().hex,
         reply=message.reply,
         stream=message.headers.get(headers.STREAM, ""),
+        body=message.data,
     )
     await Events(bus, audience).finish(failed(audience.request, failure))
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STREAMS = ("", "events", "inbox")
 CACHES = ("", "use", "refresh", "off")
+DIRECT = "direct"
+"""Why a process answers that no router chose."""
+
 LONGEST = 24 * 3600.0
 """Longest time a request may ask for, seconds."""
 
@@ -65,7 +68,7 @@ class Request(Struct, frozen=True, kw_only=True):
     stream: str = ""
     route: str = "auto"
     attempt: int = 1
-    reason: str = "direct"
+    reason: str = DIRECT
     elapsed_ms: float = 0.0
     router: str = ""
     lm: str = ""

@@ -166,7 +166,7 @@ class JobWorker:
         logs.request_id.set(job.job)
         request = self._request(job, record)
         self._progress.add(hand.delivery, request.remaining(now_ms()) + SETTLING)
-        events = self._store.events(job.tenant, record)
+        events = self._store.events(job.tenant, record, job)
         reply = await self._attempt(request, events)
 
         def decide(found: JobRecord | None) -> Step:

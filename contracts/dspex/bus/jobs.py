@@ -216,14 +216,22 @@ class JobStore:
                 if not message.headers.get(OPERATION):
                     found.append(_kept(message.data, message.headers))
 
-    def events(self, tenant: str, record: JobRecord) -> Events:
-        """Where the life of a job is told, as of its latest change."""
+    def events(self, tenant: str, record: JobRecord, job: Job | None = None) -> Events:
+        """Where the life of a job is told, as of its latest change.
+
+        Args:
+            tenant: Whose it is.
+            record: What became of it.
+            job: What it does, where that is at hand: it says what is journaled.
+        """
         audience = Audience(
             subjects=self.subjects.of(tenant),
             request=record.job,
             attempt=record.number,
             reply="",
             stream="events",
+            operation=job.operation if job else "",
+            body=bytes(job.body) if job else b"",
         )
         return Events(self._bus, audience)
 

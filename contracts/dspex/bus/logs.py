@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -14,6 +15,11 @@ from dspex.bus import tracing
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Correlation id of the request that this task works on."""
+
+Scrub = Callable[[str, str], str]
+"""Takes the id of a request and a text of its log, and gives what may be written."""
+
+_scrubs: list[Scrub] = []
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -52,7 +58,26 @@ class JsonFormatter(logging.Formatter):
         extras = {key: val for key, val in vars(record).items() if key not in _PLAIN}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        if _scrubs:
+            said = msgspec.to_builtins(extras, enc_hook=str)
+            for key in ("message", "exception"):
+                if key in line:
+                    said[key] = line[key]
+            extras = _scrubbed(said)
         return msgspec.json.encode(line | extras, enc_hook=str).decode()
+
+
+def scrub_with(scrub: Scrub) -> None:
+    """Let every text of the log pass through ``scrub`` from now on."""
+    _scrubs[:] = [scrub]
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return _scrubs[0](request_id.get(), value)
+    if isinstance(value, dict):
+        return {key: _scrubbed(one) for key, one in value.items()}
+    return [_scrubbed(one) for one in value] if isinstance(value, list) else value
 
 
 def configure(level: str = "INFO", stream: TextIO = sys.stderr) -> None:

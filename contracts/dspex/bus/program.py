@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from dspex.bus import logs, settings, tracing
+from dspex.bus import journaling, logs, settings, tracing
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.bus.tasks import Tasks
 from dspex.contracts.configuration import Configuration, ConfigurationError
@@ -35,6 +35,9 @@ VERSION = version("dspex")
 
 GC_THRESHOLD = (50_000, 20, 100)
 """Objects made before the youngest are collected, and how often the older ones are."""
+
+STORE_WITHIN = 5.0
+"""Seconds at the end for large bodies on their way to the journal."""
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
@@ -119,6 +122,8 @@ async def _serve(
     environ: dict[str, str],
 ) -> int:
     bus = await connect(bus_settings(configuration, arguments.url, name))
+    tasks = Tasks()
+    await journaling.start(bus, configuration, name, tasks)
     stop = asyncio.Event()
     context = Context(
         name=name,
@@ -129,12 +134,13 @@ async def _serve(
         stop=stop,
     )
     _stop_on_signals(stop, environ)
-    tasks = Tasks()
     gone = tasks.start(_stop_when_gone(bus, stop, configuration.nats.grace), "gone")
     try:
         await main(context)
     finally:
         given_up = gone.done()
+        if not given_up:
+            await bus.capture.join(STORE_WITHIN)
         await tasks.cancel()
         await bus.close()
     return 1 if given_up else 0

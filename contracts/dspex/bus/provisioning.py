@@ -18,6 +18,7 @@ from dspex.bus.durable import (
     ensure_consumer,
     ensure_stream,
 )
+from dspex.contracts.journaling import Journal
 from dspex.contracts.subjects import NATIVE_QUEUE
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 DAY = 86_400.0
+DEFAULT_JOURNAL = Journal()
 
 PRIORITIES = (1, 2, 3, 4, 5)
 """Those of jobs, the first one first."""
@@ -92,6 +94,11 @@ class Names(Struct, frozen=True):
         return f"{self.prefix.upper()}_JOURNAL"
 
     @property
+    def journal_blobs(self) -> str:
+        """Object store of what is too large for a message of the journal."""
+        return f"{self.prefix}_journal"
+
+    @property
     def session_holders(self) -> str:
         """Key-value bucket: who holds a session."""
         return f"{self.prefix}_sessions"
@@ -112,12 +119,15 @@ class Names(Struct, frozen=True):
         return f"{self.prefix}_blobs"
 
 
-def declared(subjects: Subjects, replicas: int = 1) -> list[StreamConfig]:
+def declared(
+    subjects: Subjects, replicas: int = 1, journal: Journal = DEFAULT_JOURNAL
+) -> list[StreamConfig]:
     """Every stream under a prefix; buckets are streams too.
 
     Args:
         subjects: Of the prefix.
         replicas: Servers that hold each: 1 embedded, 3 in a cluster.
+        journal: How long and how much of it is kept.
     """
     names = Names(subjects.prefix)
     return [
@@ -158,10 +168,20 @@ def declared(subjects: Subjects, replicas: int = 1) -> list[StreamConfig]:
             name=names.journal,
             subjects=subjects.journaled(),
             description="Copies of what happened.",
-            max_age=7 * DAY,
-            max_bytes=1024 * MIB,
+            max_age=journal.max_age,
+            max_bytes=int(journal.max_mib * MIB),
             num_replicas=replicas,
             no_ack=True,
+            # Copies do not wait for the disk; a cluster keeps them on three.
+            persist_mode="async" if replicas == 1 else None,
+        ),
+        StreamConfig(
+            name=f"OBJ_{names.journal_blobs}",
+            subjects=[f"$O.{names.journal_blobs}.C.>", f"$O.{names.journal_blobs}.M.>"],
+            max_age=journal.max_age,
+            max_bytes=int(journal.max_mib * MIB / 4),
+            num_replicas=replicas,
+            allow_rollup_hdrs=True,
         ),
         _bucket(names.session_holders, replicas),
         _bucket(
@@ -213,7 +233,9 @@ async def provision(bus: NatsBus, configuration: Configuration) -> list[Provisio
     """
     subjects = configuration.subjects
     found: list[Provisioned] = []
-    for config in declared(subjects, configuration.nats.replicas):
+    for config in declared(
+        subjects, configuration.nats.replicas, configuration.journal
+    ):
         made = await ensure_stream(bus, config)
         found.append(Provisioned(kind="stream", name=config.name, made=made))
     pools = {*configuration.pools, NATIVE_QUEUE}

@@ -77,6 +77,7 @@ class Responder:
     ) -> None:
         self._profile = profile
         self._slots = slots
+        self._capture = context.bus.capture
         self._host = host_name(context.environ)
         self._answerer = Answerer(context.bus, profile.identity, slots, run, turns)
         self._service = Service(
@@ -181,6 +182,7 @@ class Responder:
             loop_lag_ms=round(self._lag.milliseconds, 1),
             rss=resident_bytes(),
             gpus=profile.gpus(),
+            lost_records=self._capture.lost,
         )
 
 

@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from dspex.bus import incoming
 from dspex.bus.events import Events
 from dspex.bus.gpu import Memory
+from dspex.bus.incoming import DIRECT
+from dspex.bus.requested import tell_requested
 from dspex.bus.tasks import Tasks
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.envelope import Done, Metadata, Reply, Started, Usage, failed
@@ -204,6 +206,8 @@ class Runner:
             async with limit:
                 body = _body(request, self._identity.operations)
                 attempt.events.reply_in(body.options.accept)
+                if request.reason == DIRECT:
+                    await tell_requested(attempt.events, request, body)
                 attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
                 async with (

@@ -17,6 +17,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from dspex.bus.batches import batch, sequence_of, silent
 from dspex.bus.core import NoResponders
 from dspex.bus.durable import (
     API,
@@ -39,9 +40,6 @@ SEQUENCE = "Nats-Sequence"
 
 CHUNK = 128 * 1024
 """Bytes per message of a blob."""
-
-AT_ONCE = 16
-"""Chunks of a blob that are on their way to a reader at a time."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -244,37 +242,16 @@ class Blobs:
         chunks: list[bytes] = []
         after = 0
         while len(chunks) < described.chunks:
-            found = await self._batch(described.nuid, after)
+            found = await batch(
+                self._bus, self._stream, after, self._chunks(described.nuid)
+            )
             if not found:
                 raise NotFound(
                     f"Blob {described.name[:80]!r} ended.", hint="Send it again."
                 )
             chunks += [message.data for message in found]
-            after = int(found[-1].headers[SEQUENCE])
+            after = sequence_of(found[-1])
         return chunks
-
-    async def _batch(self, nuid: str, after: int) -> list[Message]:
-        """The next chunks behind a sequence."""
-        wanted = {
-            "batch": AT_ONCE,
-            "seq": after + 1,
-            "next_by_subj": self._chunks(nuid),
-        }
-        found: list[Message] = []
-        async with await self._bus.replies() as replies:
-            await self._bus.publish(
-                f"{API}.DIRECT.GET.{self._stream}",
-                msgspec.json.encode(wanted),
-                reply=replies.subject,
-            )
-            while True:
-                try:
-                    message = await replies.next(5)
-                except (TimeoutError, NoResponders):
-                    raise _silent(self._stream) from None
-                if message.headers.get(STATUS):  # the end of the batch, or none left
-                    return found
-                found.append(message)
 
     def _chunks(self, nuid: str) -> str:
         return f"$O.{self._bucket}.C.{nuid}"
@@ -289,15 +266,8 @@ async def last_message(bus: NatsBus, stream: str, subject: str) -> Message | Non
     try:
         found = await bus.request(f"{API}.DIRECT.GET.{stream}.{subject}", timeout=5)
     except (TimeoutError, NoResponders):
-        raise _silent(stream) from None
+        raise silent(stream) from None
     return None if found.headers.get(STATUS) else found
-
-
-def _silent(stream: str) -> BusUnavailable:
-    return BusUnavailable(
-        f"Stream {stream!r} does not answer.",
-        hint="Open it first, or wait for JetStream.",
-    )
 
 
 def _digest(data: bytes) -> str:

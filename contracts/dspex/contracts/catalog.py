@@ -16,6 +16,7 @@ from dspex.contracts import (
     program_requests,
     requests,
     session_requests,
+    stream_requests,
 )
 from dspex.contracts.failures import UnknownOperation, nearest
 
@@ -36,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
             lost, unless the request says otherwise.
         streams: Whether outputs can arrive as deltas.
         fresh: Whether it asks how things are now, so that no kept answer will do.
+        relays: Whether its inbox gets the events of another request.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     idempotent: bool = True
     columns: bool = False
     fresh: bool = False
+    relays: bool = False
 
 
 _ALL = (
@@ -279,6 +282,15 @@ _ALL = (
         outputs=session_requests.SessionInfo,
         implementation="state",
     ),
+    Operation(
+        name="stream.resume",
+        summary="Go on with the events of a request, behind the last that arrived.",
+        request=stream_requests.ResumeStream,
+        outputs=stream_requests.ResumedStream,
+        implementation="state",
+        idempotent=False,
+        relays=True,
+    ),
 )
 
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
@@ -298,6 +310,11 @@ def operation(name: str) -> Operation:
             f"Unknown operation {name[:80]!r}. {nearest(name, OPERATIONS)}",
             hint="Publish on dspex.v1.call.<operation> with one of these names.",
         ) from None
+
+
+def relays(name: str) -> bool:
+    """Whether the inbox of an operation gets the events of another request."""
+    return name in OPERATIONS and OPERATIONS[name].relays
 
 
 def served_by(implementation: str) -> list[str]:

@@ -19,8 +19,10 @@ from dspex.contracts import catalog, encoding
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.program_settings import OwnProgram, Tools
+from dspex.contracts.redaction import rules_of
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "SUPERVISOR": Supervising,
     "LMS": Lm,
     "POOLS": Pool,
+    "JOURNAL": Journal,
 }
 """The struct of each section that variables can override."""
 
@@ -170,6 +173,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tenants: What tenants may use, by name.
         tools: Which functions programs may call.
         programs: Programs written in Python, by name.
+        journal: The copies of what happened.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -183,6 +187,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tenants: dict[str, Tenant] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def subjects(self) -> Subjects:
@@ -269,11 +274,15 @@ def _check(found: Configuration, origins: _Origins) -> None:
         _check_pool(name, pool, origins)
     for name, fallback in found.fallbacks.items():
         _check_fallback(name, fallback, found, origins)
-    for name in found.tenants:
-        if name != "*":
-            _check_name(name, f"tenants.{name}", origins)
+    for name in found.tenants.keys() - {"*"}:
+        _check_name(name, f"tenants.{name}", origins)
     for name in found.programs:
         _check_name(name, f"programs.{name}", origins)
+    try:
+        rules_of(found.journal.redact)
+    except ValueError as error:
+        said = f"{origins.of('journal.redact')}: journal.redact: {error}."
+        raise ConfigurationError(said) from None
 
 
 def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:
@@ -341,7 +350,8 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section not in ("NATS", "ROUTER", "JOBS", "SUPERVISOR"):
+    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL")
+    if section not in plain:
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dspex.contracts import failures
 from dspex.contracts.failures import Category, Failure
+from dspex.contracts.records import Cut
 
 Implementation = Literal["python", "native", "state", "router"]
 
@@ -178,12 +179,16 @@ class Requested(_Event, frozen=True, kw_only=True, tag="requested"):
         tenant: Who asked.
         body: The body, as it came if it is JSON, else as its JSON equivalent.
         deadline: Unix milliseconds.
+        headers: Those of the client that say how it is to be answered.
+        cut: What of the body had no room; then ``body`` is null.
     """
 
     operation: str
     tenant: str
     body: Any
     deadline: int
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: Cut | None = None
 
 
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):

@@ -16,6 +16,7 @@ from dspex.contracts import (
     pool_examples,
     program_examples,
     session_examples,
+    stream_examples,
     words,
 )
 from dspex.contracts.envelope import Candidate, Decision, Metadata, Usage
@@ -65,6 +66,7 @@ REQUESTS: dict[str, Body] = {
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
+    **stream_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -122,6 +124,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _STATE)
         for name, outputs in session_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _STATE)
+        for name, outputs in stream_examples.OUTPUTS.items()
     },
 }
 """The reply that answers the request of the same operation."""

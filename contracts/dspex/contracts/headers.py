@@ -35,6 +35,9 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 """W3C trace state of the caller."""
 
+TOLD = (CONTENT_TYPE, ROUTE, STREAM, CACHE, TRACEPARENT, TRACESTATE)
+"""Headers of a client that the copy of its request holds; others may be secrets."""
+
 # From a router to the process it chose; ignored on subjects clients publish to.
 
 REPLY = "Dspex-Reply"
@@ -69,6 +72,12 @@ FENCE = "Dspex-Fence"
 
 TOOL = "dspex-tool"
 """No header: the metadata of a service's endpoint that is a tool, as JSON."""
+EXPECTED_STREAM = "Nats-Expected-Stream"
+"""JetStream does not store a message that expects another stream; everybody who
+subscribes has it all the same."""
+
+NO_STREAM = "-"
+"""The name of no stream: what is told with it is not journaled."""
 
 # Of NATS itself and of its service protocol (ADR-32).
 

@@ -67,6 +67,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         rss: Resident memory, bytes; 0 where it cannot be read.
         loop_lag_ms: How long its event loop has not come round, milliseconds.
         gpus: The GPUs it sees.
+        lost_records: Records for the journal that it could not tell, or had to cut.
     """
 
     worker: str
@@ -97,3 +98,4 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     rss: int = 0
     loop_lag_ms: float = 0.0
     gpus: list[Gpu] = field(default_factory=list)
+    lost_records: Annotated[int, Meta(ge=0)] = 0

@@ -17,6 +17,7 @@ import msgspec
 from dspex.contracts import envelope
 from dspex.contracts.catalog import OPERATIONS, Operation
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +39,7 @@ def documents() -> dict[str, Schema]:
         found[f"{one.name}.reply.json"] = reply(one)
     found["event.json"] = event()
     found["heartbeat.json"] = heartbeat()
+    found["record.json"] = record()
     return found
 
 
@@ -68,6 +70,12 @@ def heartbeat() -> Schema:
     """What a process that answers requests says about itself every second."""
     (root,), kept = components([Heartbeat], lenient=True)
     return _document("heartbeat", "Capacity and state of one process.", root, kept)
+
+
+def record() -> Schema:
+    """What the journal keeps beside the events."""
+    (root,), kept = components([Record], lenient=True)
+    return _document("record", "One call of a model or of a tool.", root, kept)
 
 
 def components(

@@ -245,6 +245,43 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.record.<request>.<kind>``: a call of a model or of a tool."""
         return f"{self._face()}.record.{request}.{kind}"
 
+    def session_events(self, request: str) -> str:
+        """``dspex.v1.session.*.event.<request>.*``: of a request in some session."""
+        return f"{self._face()}.session.*.event.{request}.*"
+
+    def records(self, request: str) -> str:
+        """``dspex.v1.record.<request>.*``: every call one request made."""
+        return f"{self._face()}.record.{request}.*"
+
+    def read_journaled(self, subject: str) -> tuple[str, str, str, str]:
+        """Take tenant, family, request id and kind out of a subject of the journal.
+
+        Returns:
+            The family is ``event`` or ``record``.
+
+        Raises:
+            BadRequest: The subject is of no family that is journaled.
+        """
+        tokens = self._tokens(subject)
+        tenant = DEFAULT_TENANT
+        if tokens[0] == "tenant" and len(tokens) > 1:
+            tenant, tokens = tokens[1], tokens[2:]
+        if tokens[:1] == ["session"]:
+            tokens = tokens[2:]
+        if len(tokens) != 3 or tokens[0] not in ("event", "record"):
+            raise BadRequest(f"{subject[:80]!r} is no subject of the journal.")
+        return tenant, tokens[0], tokens[1], tokens[2]
+
+    def journaled_again(self, subject: str) -> str:
+        """A subject of another prefix's journal, under this one.
+
+        Raises:
+            BadRequest: The subject is of no family that is journaled.
+        """
+        other = Subjects(subject.partition(".")[0])
+        other.read_journaled(subject)
+        return self.prefix + subject.removeprefix(other.prefix)
+
     def journaled(self) -> list[str]:
         """What the journal keeps copies of, of all tenants."""
         root = self._root()

@@ -13,13 +13,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from dspex.bus.recent import digest_of, other_request
+from dspex.bus.requested import tell_requested
 from dspex.bus.running import is_idempotent
 from dspex.contracts import catalog, encoding
-from dspex.contracts.envelope import Delta, Done, Failed, Requested, failed
+from dspex.contracts.envelope import Delta, Done, Failed, failed
 from dspex.contracts.failures import (
     DeadlineExceeded,
     Failure,
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 
 SHARED_WITHIN = 0.25
 """Seconds that routers' shared answers may take to be found, or they are not."""
-
-_EVENT_FIELDS = 1024
-"""Bytes the fields of an event take beside the body it copies."""
 
 
 class RequestHandler:
@@ -159,26 +156,11 @@ class RequestHandler:
         ticket.priority = options.priority
         ticket.outlives_its_reader = options.on_disconnect == "continue"
         ticket.idempotent = is_idempotent(request.operation, body)
-        await self._tell_requested(ticket, body)
+        await tell_requested(events, request, body)
         if isinstance(body, Turn):
             body = await seated(self._parts.sessions, ticket, body)
         ticket.asked_lm, digest = look_at(request.operation, body)
         return body, digest
-
-    async def _tell_requested(self, ticket: Ticket, body: Body) -> None:
-        request = ticket.request
-        copy = request.body if request.media == encoding.JSON else encoding.encode(body)
-        # Where the copy has no room beside the event's own fields, it is left out, and
-        # so is a table, which is read by who answers.
-        fits = len(copy) <= self._bus.max_payload - _EVENT_FIELDS
-        fits = fits and request.media != encoding.ARROW
-        await ticket.events.emit(
-            Requested,
-            body=msgspec.Raw(copy) if fits else None,
-            operation=request.operation,
-            tenant=request.tenant,
-            deadline=int(request.deadline),
-        )
 
     @contextmanager
     def _within_quota(self, ticket: Ticket) -> Iterator[None]:

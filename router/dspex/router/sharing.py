@@ -16,7 +16,8 @@ SHARED_CACHE = "dspex_cache"
 
 async def shared_cache(context: Context, settings: Settings) -> Bucket | None:
     """The bucket, if the configuration says that they share one."""
-    if not context.configuration.router.shared_cache:
+    # Kept answers are whole, so there are none where something must not be kept.
+    if not context.configuration.router.shared_cache or context.bus.capture.redacts:
         return None
     bucket = Bucket(
         context.bus,

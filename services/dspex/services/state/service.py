@@ -19,6 +19,7 @@ from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
 from dspex.services.state import jobs, programs
 from dspex.services.state.sessions import Sessions
+from dspex.services.state.streams import Streams
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ GRACE = 10.0
 def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
     sessions = Sessions(context.bus, context.configuration.subjects)
+    streams = Streams(context.bus, context.configuration.subjects)
     return {
         **jobs.operations(found),
         **sessions.operations(),
         **programs.operations(context),
+        "stream.resume": streams.resume,
     }
 
 

@@ -14,6 +14,8 @@ import dataclasses
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dspex.services.worker.recorded import anoted, noted
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -91,7 +93,7 @@ class Engine:
 
     def stream(self, request: Any) -> Iterator[Any]:
         """Answer in pieces."""
-        yield from self._engine.stream(request)
+        yield from noted(self._engine.stream(request))
 
     def close(self) -> None:
         """Close the connections of threads."""
@@ -117,8 +119,7 @@ class AsyncEngine:
 
     def stream(self, request: Any) -> AsyncIterator[Any]:
         """Answer in pieces."""
-        events: AsyncIterator[Any] = self._engine().stream(request)
-        return events
+        return anoted(self._engine().stream(request))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""

@@ -16,6 +16,7 @@ from dspex.contracts.configuration import BUILTIN_MODEL, ConfigurationError, Lm
 from dspex.contracts.failures import BadRequest, LmAuth, NotFound, Unsupported, nearest
 from dspex.contracts.requests import LmConfig
 from dspex.services.worker.engines import CONSTRAINED, NATIVE, Engine, Native, Support
+from dspex.services.worker.recorded import RecordedLM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,9 +66,9 @@ class LanguageModels:
         self._environ = environ
         self._builtin = builtin
         self._connections = connections
-        self._built: dict[str, dspy.LM] = {}
+        self._built: dict[str, RecordedLM] = {}
 
-    def build(self, name: str) -> dspy.LM:
+    def build(self, name: str) -> RecordedLM:
         """Return the language model of that name.
 
         Raises:
@@ -76,10 +77,11 @@ class LanguageModels:
             Unsupported: It needs a newer DSPy.
         """
         if name not in self._built:
-            self._built[name] = self._build(self._lm(name))
+            lm = self._built[name] = self._build(self._lm(name))
+            lm.name, lm.secrets = name, lambda: self.secrets
         return self._built[name]
 
-    def for_request(self, name: str, overrides: Mapping[str, Any]) -> dspy.LM:
+    def for_request(self, name: str, overrides: Mapping[str, Any]) -> RecordedLM:
         """Return the language model with the options of one request.
 
         Raises:
@@ -94,7 +96,8 @@ class LanguageModels:
                     field=f"config.{option}",
                 )
         lm = self.build(name)
-        return lm.copy(**_renamed(lm, overrides)) if overrides else lm
+        changed: RecordedLM = lm.copy(**_renamed(lm, overrides)) if overrides else lm
+        return changed
 
     def is_builtin(self, name: str) -> bool:
         """Say whether that name means the built-in model."""
@@ -137,7 +140,7 @@ class LanguageModels:
                 field="lm",
             ) from None
 
-    def _build(self, lm: Lm) -> dspy.LM:
+    def _build(self, lm: Lm) -> RecordedLM:
         if lm.model == BUILTIN_MODEL:
             return self._build_builtin(lm)
         key = self._key(lm)
@@ -158,7 +161,7 @@ class LanguageModels:
         )
         return _with_engine(lm, lm.model, engine)
 
-    def _build_builtin(self, lm: Lm) -> dspy.LM:
+    def _build_builtin(self, lm: Lm) -> RecordedLM:
         if self._builtin is None:
             raise Unsupported(
                 "The built-in model is not running for this worker.",
@@ -175,7 +178,7 @@ class LanguageModels:
         )
         return self._declared(steady, server, _BUILTIN_NAME)
 
-    def _build_local(self, lm: Lm, key: str | None) -> dspy.LM:
+    def _build_local(self, lm: Lm, key: str | None) -> RecordedLM:
         if not lm.api_base:
             raise ConfigurationError(
                 f"response_schema of {lm.model!r} needs api_base: it says what the "
@@ -186,7 +189,7 @@ class LanguageModels:
             model = model.removeprefix(prefix)
         return self._declared(lm, _Server("local", lm.api_base, key), model)
 
-    def _declared(self, lm: Lm, server: _Server, model: str) -> dspy.LM:
+    def _declared(self, lm: Lm, server: _Server, model: str) -> RecordedLM:
         if NATIVE is None:
             raise Unsupported(
                 f"{lm.model!r} needs dspy.lm15 and dspy.clients.engines, which DSPy "
@@ -242,8 +245,8 @@ def _timeouts(native: Native, lm: Lm) -> Any:
     )
 
 
-def _with_engine(lm: Lm, model: str, engine: Engine) -> dspy.LM:
-    return dspy.LM(
+def _with_engine(lm: Lm, model: str, engine: Engine) -> RecordedLM:
+    return RecordedLM(
         model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,
@@ -254,11 +257,11 @@ def _with_engine(lm: Lm, model: str, engine: Engine) -> dspy.LM:
     )
 
 
-def _plain(lm: Lm, key: str | None) -> dspy.LM:
+def _plain(lm: Lm, key: str | None) -> RecordedLM:
     clients: dict[str, Any] = {"timeout": lm.timeout_s}
     clients |= {"api_key": key} if key else {}
     clients |= {"api_base": lm.api_base} if lm.api_base else {}
-    return dspy.LM(
+    return RecordedLM(
         lm.model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,
@@ -268,7 +271,7 @@ def _plain(lm: Lm, key: str | None) -> dspy.LM:
     )
 
 
-def _renamed(lm: dspy.LM, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _renamed(lm: RecordedLM, overrides: Mapping[str, Any]) -> dict[str, Any]:
     # DSPy keeps the limit of a reasoning model under the provider's newer name.
     if "max_completion_tokens" not in lm.kwargs:
         return dict(overrides)

@@ -38,6 +38,7 @@ from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
 from dspex.services.worker.programs import Programs
+from dspex.services.worker.recorded import recording
 from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.sessions import Limits, Sessions
 from dspex.services.worker.signatures import dspy_signature
@@ -47,7 +48,7 @@ from dspex.services.worker.threads import Threads, contexts_are_apart
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dspex.bus.core import Message
+    from dspex.bus.core import Bus, Message
     from dspex.bus.events import Events
     from dspex.bus.running import Run
     from dspex.contracts.configuration import Configuration
@@ -100,7 +101,9 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
     exhausted = Exhausted(context.stop)
-    run = exhausted.noticed(wrap(_runner(programs, sessions)))
+    run = exhausted.noticed(
+        wrap(_runner(programs, sessions, context.bus, found.identity.worker))
+    )
     responder = Responder(context, found, slots, run, sessions)
     jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
@@ -201,15 +204,22 @@ def _sessions(context: Context, profile: Profile, pool: Pool, slots: Slots) -> S
     )
 
 
-def _runner(programs: Programs, sessions: Sessions) -> Run:
+def _runner(programs: Programs, sessions: Sessions, bus: Bus, worker: str) -> Run:
     """What does an operation: DSPy, or natively what native-ops would do."""
+    apart = contexts_are_apart()
+
+    async def recorded(operation: str, body: Body, events: Events) -> Outcome:
+        async with recording(bus, events, worker, apart=apart) as record:
+            outcome = await programs.run(operation, body, events)
+            record.outputs = outcome.outputs
+        return outcome
 
     async def run(operation: str, body: Body, events: Events) -> Outcome:
         if isinstance(body, Turn):
-            return await sessions.run(operation, body, events, programs.run)
+            return await sessions.run(operation, body, events, recorded)
         if operation in OPERATIONS:
             return await native(operation, body, events)
-        return await programs.run(operation, body, events)
+        return await recorded(operation, body, events)
 
     return run
 

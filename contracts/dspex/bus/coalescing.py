@@ -1,0 +1,64 @@
+"""Deltas that come faster than anybody reads are told together.
+
+The first one is told at once, so nobody waits for it; those that follow it within the
+window are joined. A pure state machine: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+import math
+
+from dspex.contracts.words import Text
+
+WINDOW = 0.03
+"""Seconds in which deltas are joined."""
+
+MOST = 8192
+"""Characters that are told at once, however short a time they took."""
+
+
+class Coalescer:
+    """Joins the deltas of one stream.
+
+    Args:
+        window: Seconds in which deltas are joined; 0 joins none.
+        most: Characters that are not held back.
+    """
+
+    def __init__(self, window: float = WINDOW, most: int = MOST) -> None:
+        self._window = window
+        self._most = most
+        self._told = -math.inf
+        self._field = ""
+        self._texts: list[str] = []
+        self._size = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is held back."""
+        return bool(self._texts)
+
+    def add(self, field: str, text: str, now: float) -> list[Text]:
+        """Take a delta in; returns what is to be told at once."""
+        due: list[Text] = []
+        if self._texts and field != self._field:
+            due += self.take(now)
+        self._field = field
+        self._texts.append(text)
+        self._size += len(text)
+        if now - self._told >= self._window or self._size >= self._most or due:
+            due += self.take(now)
+        return due
+
+    def take(self, now: float) -> list[Text]:
+        """What is held back, to be told now: one delta, or none."""
+        if not self._texts:
+            return []
+        joined = Text(field=self._field, text="".join(self._texts))
+        self._texts, self._size = [], 0
+        self._told = now
+        return [joined]
+
+    def wait(self, now: float) -> float:
+        """Seconds until what is held back is to be told."""
+        return min(self._window, max(0.0, self._told + self._window - now))

@@ -1,0 +1,32 @@
+"""Running ``dspex …`` against a stack, as a user would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
+
+SECONDS = 60
+
+
+async def begin(stack: Stack, *words: str) -> asyncio.subprocess.Process:
+    """Start a command; it runs until it ends by itself, or is ended."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dspex.cli", *words),
+        env=os.environ | stack.environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def dspex(stack: Stack, *words: str) -> tuple[int | None, str, str]:
+    """Exit status, output and errors of a command."""
+    process = await begin(stack, *words)
+    async with asyncio.timeout(SECONDS):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
