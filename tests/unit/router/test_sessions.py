@@ -44,7 +44,8 @@ class Room:
             self.targets.hear(beat(name), 0.0)
 
     async def opened(self, **given: Any) -> None:
-        settings = SessionSettings(**{"signature": "question -> answer"} | given)
+        wanted: dict[str, Any] = {"signature": "question -> answer"} | given
+        settings = SessionSettings(**wanted)
         found = await self.logs.read(*KEY)
         opened = Opened(at=now_ms(), request="r", settings=settings)
         await self.logs.append(*KEY, found, opened)
