@@ -350,12 +350,13 @@ async def test_direct_subjects_of_a_tenant(
         ours = await asker.bus.subscribe(acme.events("d1"), seen.put)
         theirs = await asker.bus.subscribe(asker.subjects.events("d1"), seen.put)
         found = await asker.ask("", body, subject=subject, dspex_request="d1")
-        events = [await seen.next(5) for _ in range(2)]
+        events = [await seen.next(5) for _ in range(3)]
         await ours.unsubscribe()
         await theirs.unsubscribe()
 
     assert found.code == "done"
     assert {event.subject for event in events} == {
+        acme.event("d1", "requested"),
         acme.event("d1", "started"),
         acme.event("d1", "done"),
     }
