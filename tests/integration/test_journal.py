@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.asking import Asker, chat, question
 from tests.support.commands import begin, dspex
+from tests.support.programs import act, react
 from tests.support.stack import Program, Stack
 
 from dspex.bus.durable import api
 from dspex.bus.journal import Damaged, Entry, Reader
 from dspex.cli.journal_show import life_of
+from dspex.client import tools
 from dspex.contracts.envelope import Delta, DoneEvent, Requested
-from dspex.contracts.records import LmCall
+from dspex.contracts.records import LmCall, ToolCall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tests.support.scripted_model import ScriptedModel
 
     from dspex.bus.connection import NatsBus
+    from dspex.client import Client
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
@@ -71,6 +74,38 @@ async def test_a_call_is_recorded(
     assert (call.model, call.failure, call.cut) == ("openai/scripted", None, None)
     assert call.dspy
     assert "test-key-not-a-secret" not in str(call)
+
+
+async def test_a_tool_call_is_recorded(
+    client: Client, stack: Stack, bus: NatsBus, model: ScriptedModel
+) -> None:
+    """Calls of tools are records too, numbered among those of models."""
+
+    def rain(city: str) -> int:
+        if city == "Atlantis":
+            raise ValueError("no such city")
+        return 12
+
+    for city in ("Bergen", "Atlantis"):
+        model.reply_with(act("rain", city=city), times=1)
+    model.reply_with(act("finish"), times=1)
+    model.reply_with(chat(reasoning="So.", answer="Yes"), times=1)
+    async with tools.serve(client, rain) as offered:
+        await client.with_options(request="rec-tool").call("react", react(offered))
+
+    entries = await kept(bus, stack, "rec-tool", "tool_call", "done")
+
+    told = [one.said for one in entries if isinstance(one.said, LmCall | ToolCall)]
+    assert sorted(one.call for one in told) == list(range(1, 7))
+    called = [one for one in told if isinstance(one, ToolCall)]
+    assert [one.arguments for one in called] == [
+        {"city": "Bergen"},
+        {"city": "Atlantis"},
+    ]
+    assert (called[0].name, called[0].result, called[0].failure) == ("rain", 12, None)
+    assert called[0].subject == offered["subject"]
+    assert called[1].failure is not None
+    assert called[1].failure.code == "tool_failed"
 
 
 async def test_a_streamed_call_is_recorded(

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, chat
-from tests.support.programs import answering
+from tests.support.programs import act, answering, react
 
 from dspex.client import tools
 from dspex.contracts.subjects import Subjects
@@ -25,25 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-def act(tool: str, **arguments: Any) -> str:
-    """What an agent writes to call a tool."""
-    return chat(
-        next_thought="So.",
-        next_tool_name=tool,
-        next_tool_args=json.dumps(arguments),
-    )
-
-
-def react(*offered: Any, question: str = "Umbrella?", **more: Any) -> dict[str, Any]:
-    """The body of a ``react``."""
-    return {
-        "signature": "question -> answer",
-        "inputs": {"question": question},
-        "tools": list(offered),
-        "max_iters": 4,
-    } | more
 
 
 def script(model: ScriptedModel, *steps: str) -> None:

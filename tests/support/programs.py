@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 import dspy
+from tests.support.asking import chat
 
 from dspex.bus.calling import Functions
 from dspex.bus.events import Audience, Events
@@ -103,3 +104,22 @@ async def answering(bus: Any, subject: str, answer: Any) -> Any:
         tasks.start(answer(message), "function")
 
     return await bus.subscribe(subject, take)
+
+
+def act(tool: str, **arguments: Any) -> str:
+    """What an agent writes to call a tool."""
+    return chat(
+        next_thought="So.",
+        next_tool_name=tool,
+        next_tool_args=json.dumps(arguments),
+    )
+
+
+def react(*offered: Any, question: str = "Umbrella?", **more: Any) -> dict[str, Any]:
+    """The body of a ``react``."""
+    return {
+        "signature": "question -> answer",
+        "inputs": {"question": question},
+        "tools": list(offered),
+        "max_iters": 4,
+    } | more

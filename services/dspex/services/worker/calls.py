@@ -21,6 +21,7 @@ from dspex.contracts.envelope import ToolCall, ToolResult
 from dspex.contracts.failures import BadRequest, ToolFailed
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.convert import neutralised, to_wire
+from dspex.services.worker.recorded import ToolRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,14 +70,17 @@ class Call:
         number, begun = next(self.numbers), time.perf_counter()
         await self._tell(ToolCall, call=number, tool=name, arguments=arguments)
         ended: dict[str, Any] = {"call": number, "tool": name}
+        record = ToolRecord(name, subject, arguments)
         try:
             found = await self.functions.call(
                 subject, arguments, self.events.audience, timeout
             )
         except ToolFailed as failure:
             ms = _ms_since(begun)
+            await record.failed(failure)
             await self._tell(ToolResult, **ended, ms=ms, error=failure.message)
             raise
+        await record.answered(found)
         await self._tell(ToolResult, **ended, ms=_ms_since(begun), result=found)
         return neutralised(found)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import dspy
 
 from dspex.bus.recording import Records
-from dspex.contracts.records import CallFailure, LmCall
+from dspex.contracts.records import CallFailure, LmCall, ToolCall
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.plain import parameters, plain
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.core import Bus
     from dspex.bus.events import Events
+    from dspex.contracts.failures import Failure
 
 SETTING = "dspex_records"
 """Key of DSPy's settings under which the records of a request are."""
@@ -185,6 +186,52 @@ class Call:
 
     def _ms(self) -> float:
         return round((time.perf_counter() - self._begun) * 1000, 3)
+
+
+class ToolRecord:
+    """One call of a tool, from its beginning to its record.
+
+    Args:
+        name: The tool, as the model knows it.
+        subject: Where it is called.
+        arguments: What it is given.
+    """
+
+    def __init__(self, name: str, subject: str, arguments: Any) -> None:
+        told = _told.get() or dspy.settings.get(SETTING)
+        self._records: Records | None = told[0] if told else None
+        self._worker: str = told[1] if told else ""
+        self._number = self._records.next_call() if self._records else 0
+        self._said = {"name": name, "subject": subject, "arguments": arguments}
+        self._at, self._begun = time.time(), time.perf_counter()
+
+    async def answered(self, result: Any) -> None:
+        """It gave something."""
+        await self._tell(result=result)
+
+    async def failed(self, failure: Failure) -> None:
+        """It gave nothing."""
+        await self._tell(
+            failure=CallFailure(
+                code=failure.code, category=failure.category, message=failure.message
+            )
+        )
+
+    async def _tell(self, **ended: Any) -> None:
+        if self._records is None:
+            return
+        audience = self._records.audience
+        record = ToolCall(
+            request=audience.request,
+            attempt=audience.attempt,
+            call=self._number,
+            at=round(self._at * 1000, 3),
+            ms=round((time.perf_counter() - self._begun) * 1000, 3),
+            worker=self._worker,
+            **self._said,
+            **ended,
+        )
+        await self._records.tell(record)
 
 
 def note_piece(event: Any) -> None:
