@@ -93,6 +93,21 @@ async def test_a_whole_stream_again(client: Client, model: ScriptedModel) -> Non
     assert known(rest) == [(1, n) for n in range(3, len(first) - 1)]
 
 
+async def test_a_stream_begins_behind_an_event(
+    client: Client, model: ScriptedModel
+) -> None:
+    """``stream(…, after=…)`` goes on with a request instead of asking anew."""
+    client = client.with_options(request="behind-1")
+    first = [event async for event in client.stream("predict", question())]
+
+    rest = [event async for event in client.stream("predict", question(), after=2)]
+
+    assert [(one.attempt, one.seq) for one in rest] == [
+        (one.attempt, one.seq) for one in first if one.attempt and one.seq > 2
+    ]
+    assert len(model.requests) == 1
+
+
 async def test_events_are_resumed_too(asker: Asker, model: ScriptedModel) -> None:
     """Who asks without a stream gets a page of events, and where to go on."""
     model.reply_with(chat(answer="one two"))

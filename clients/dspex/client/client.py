@@ -220,7 +220,7 @@ class Client:
                         await asyncio.sleep(BACK / 20)
 
     async def stream(
-        self, operation: str, body: Mapping[str, Any]
+        self, operation: str, body: Mapping[str, Any], *, after: int | None = None
     ) -> AsyncGenerator[Event, None]:
         """Ask, and yield the events of the request as they come.
 
@@ -229,9 +229,21 @@ class Client:
         where they stopped; the request too, if its ``options`` say
         ``"on_disconnect": "continue"``.
 
+        Args:
+            operation: Its name in the catalog.
+            body: As the operation's JSON Schema describes it.
+            after: ``seq`` of the last event that arrived of the request that the
+                option ``request`` names: nothing is asked anew, its events go on
+                behind that one.
+
         Raises:
             Failure: The request failed; raised in place of its last event.
         """
+        if after is not None:
+            async with aclosing(self.resume(self.options.request, after=after)) as rest:
+                async for event in rest:
+                    yield event
+            return
         sent = self._sent(operation, body)
         reading = Reading(sent.headers[headers.REQUEST])
         pool = self.options.pool
