@@ -345,7 +345,6 @@ async def test_large(talk: Conversations, model: ScriptedModel) -> None:
         ("session.open", {"ttl_s": 0}, "bad_request", "ttl_s"),
         ("session.open", {"affinity": "loose"}, "bad_request", "affinity"),
         ("session.open", {"on_busy": "wait"}, "bad_request", "on_busy"),
-        ("session.open", {"program": "p"}, "unsupported", "program"),
         ("session.open", {"values": {"a": "x" * 300_000}}, "quota", "values"),
         ("session.open", {"max_turns": 0}, "bad_request", "max_turns"),
         ("session.open", {"nonsense": 1}, "bad_request", "nonsense"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from dspex.contracts.envelope import Usage
+from dspex.contracts.program_specs import Program
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.sessions import (
     Affinity,
@@ -33,7 +34,9 @@ class OpenSession(Body, frozen=True, kw_only=True):
             ``dspy.History`` gets the conversation so far.
         instructions: What to do, instead of the signature's own instructions.
         demos: Worked examples.
-        program: Name of a stored program; not supported yet.
+        program: What its turns ``run``, in place of a signature: a specification, or
+            the name of a stored program, which stays as it is now. An input of type
+            ``dspy.History`` gets the conversation so far.
         lm: Name of a language model in the workers' configuration.
         config: What to change about it.
         adapter: How the prompt is written.
@@ -50,7 +53,7 @@ class OpenSession(Body, frozen=True, kw_only=True):
     signature: str | SignatureSpec | None = None
     instructions: str | None = None
     demos: list[dict[str, Any]] = field(default_factory=list)
-    program: str | None = None
+    program: Program | None = None
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None

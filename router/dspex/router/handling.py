@@ -155,10 +155,10 @@ class RequestHandler:
         events.reply_in(options.accept)
         ticket.priority = options.priority
         ticket.outlives_its_reader = options.on_disconnect == "continue"
-        ticket.idempotent = is_idempotent(request.operation, body)
         await tell_requested(events, request, body)
         if isinstance(body, Turn):
             body = await seated(self._parts.sessions, ticket, body)
+        ticket.idempotent = is_idempotent(request.operation, body)
         ticket.asked_lm, digest = look_at(request.operation, body)
         return body, digest
 

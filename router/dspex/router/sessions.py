@@ -18,17 +18,17 @@ from dspex.bus.session_holders import NOBODY, Holder, Holders
 from dspex.bus.session_log import SessionLogs, now_ms
 from dspex.contracts import catalog
 from dspex.contracts.failures import Conflict, Failure, Overloaded, Unsupported
-from dspex.native.signatures.turns import require_turn, whole, with_history
+from dspex.native.programs.turns import require_turn, whole, with_history
 from dspex.router.asking import look_at
 from dspex.router.sending import BUSY, MOVED, NOT_HELD, TAKEN, Fallen
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus
     from dspex.contracts.envelope import Decision
-    from dspex.contracts.requests import Predict
     from dspex.contracts.session_requests import Turn
     from dspex.contracts.sessions import SessionSettings
     from dspex.contracts.subjects import Subjects
+    from dspex.native.programs.turns import Asked
     from dspex.router.choosing import Wanted
     from dspex.router.targets import Targets
     from dspex.router.tickets import Ticket
@@ -67,15 +67,15 @@ class Sessions:
         self._settings: OrderedDict[_Key, SessionSettings] = OrderedDict()
         self._held: OrderedDict[_Key, Holder] = OrderedDict()
 
-    async def stands_for(self, tenant: str, session: str, turn: Turn) -> Predict:
+    async def stands_for(self, key: _Key, operation: str, turn: Turn) -> Asked:
         """The request a turn stands for, as far as it can be checked here.
 
         Raises:
             NotFound: There is no such session.
-            BadRequest: Neither it nor the turn has a signature.
+            BadRequest: Neither it nor the turn says what to run.
             BusUnavailable: It cannot be known.
         """
-        body = whole(await self.settings((tenant, session)), turn)
+        body = whole(await self.settings(key), operation, turn)
         inputs, _ = with_history(body, ())
         return replace(body, inputs=inputs)
 
@@ -211,7 +211,7 @@ class Seat:
         return replace(wanted, tried=tried)
 
 
-async def seated(sessions: Sessions | None, ticket: Ticket, turn: Turn) -> Predict:
+async def seated(sessions: Sessions | None, ticket: Ticket, turn: Turn) -> Asked:
     """Give a turn a seat at its session's holder.
 
     Returns:
@@ -228,13 +228,13 @@ async def seated(sessions: Sessions | None, ticket: Ticket, turn: Turn) -> Predi
         raise Unsupported("This router serves no sessions: it has no JetStream.")
     key = request.tenant, request.session
     ticket.seat = Seat(sessions, *key)
-    body = await sessions.stands_for(*key, turn)
+    body = await sessions.stands_for(key, request.operation, turn)
     try:
         look_at(request.operation, body)
     except Failure:
         # Perhaps it was closed, and another one opened under its id.
         sessions.forget(key)
-        body = await sessions.stands_for(*key, turn)
+        body = await sessions.stands_for(key, request.operation, turn)
     return body
 
 

@@ -14,6 +14,7 @@ from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Decision
 from dspex.contracts.failures import Conflict, InvalidInputs, NotFound, Overloaded
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.requests import Predict
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.sessions import ClosedEntry, Opened, SessionSettings
 from dspex.contracts.subjects import Subjects
@@ -212,15 +213,16 @@ async def test_what_a_turn_stands_for(room: Room) -> None:
     router = room.router()
     turn = Turn(inputs={"question": 3})
 
-    body = await router.stands_for(*KEY, turn)
+    body = await router.stands_for(KEY, "predict", turn)
 
+    assert isinstance(body, Predict)
     assert (body.signature, body.lm) == ("question -> answer", "spare")
     with pytest.raises(InvalidInputs):
         look_at("predict", body)
     await room.closed()
     await room.opened(signature="question: int -> answer")
     router.forget(KEY)
-    look_at("predict", await router.stands_for(*KEY, turn))
+    look_at("predict", await router.stands_for(KEY, "predict", turn))
 
 
 async def test_no_session(room: Room) -> None:
@@ -228,7 +230,7 @@ async def test_no_session(room: Room) -> None:
     router = room.router()
 
     with pytest.raises(NotFound):
-        await router.stands_for(*KEY, Turn(inputs={}))
+        await router.stands_for(KEY, "predict", Turn(inputs={}))
     with pytest.raises(NotFound):
         await held(router, "a")
 

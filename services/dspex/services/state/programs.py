@@ -137,6 +137,18 @@ class Programs:
             return _outcome(describe(node, name, record.version))
         return _outcome(describe(node))
 
+    async def looked_up(self, tenant: str, program: Program | None) -> Program | None:
+        """A program as it is now; those that a configuration names stay names.
+
+        Raises:
+            Failure: It is not there, or not sound.
+        """
+        if program is None:
+            return None
+        named = await self._all(tenant, program)
+        plan(program, named.get)
+        return named.get(program, program) if isinstance(program, str) else program
+
     async def tools(self, body: requests.ListTools, events: Events) -> Outcome:
         """Say which tools are offered to this tenant."""
         pattern = events.audience.subjects.tools()
@@ -200,12 +212,15 @@ class Programs:
         return encoding.decode(found.data, StoredRecord), found.sequence
 
 
-def operations(context: Context) -> dict[str, Operation]:
-    """What answers the operations on programs and tools."""
+def stored(context: Context) -> Programs:
+    """The stored programs under a configuration's prefix."""
     configuration = context.configuration
-    programs = Programs(
-        context.bus, configuration.prefix, frozenset(configuration.programs)
-    )
+    own = frozenset(configuration.programs)
+    return Programs(context.bus, configuration.prefix, own)
+
+
+def operations(programs: Programs) -> dict[str, Operation]:
+    """What answers the operations on programs and tools."""
     return {
         "program.put": programs.put,
         "program.get": programs.get,

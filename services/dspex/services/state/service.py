@@ -46,12 +46,13 @@ GRACE = 10.0
 
 def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
-    sessions = Sessions(context.bus, context.configuration.subjects)
+    stored = programs.stored(context)
+    sessions = Sessions(context.bus, context.configuration.subjects, stored)
     streams = Streams(context.bus, context.configuration.subjects)
     return {
         **jobs.operations(found),
         **sessions.operations(),
-        **programs.operations(context),
+        **programs.operations(stored),
         "stream.resume": streams.resume,
     }
 

@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex.bus.running import Outcome
 from dspex.bus.session_holders import Holders
 from dspex.bus.session_log import NOTHING, SessionLogs, no_session, now_ms
 from dspex.contracts import encoding
-from dspex.contracts.failures import Conflict, NotFound, Quota, Unsupported
+from dspex.contracts.failures import BadRequest, Conflict, NotFound, Quota
 from dspex.contracts.session_requests import (
     SessionDetails,
     SessionInfo,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from dspex.contracts.sessions import LogEntry, SessionState
     from dspex.contracts.subjects import Subjects
+    from dspex.services.state.programs import Programs
 
 TRIES = 16
 """How often a change is tried again because another one came first."""
@@ -59,9 +61,11 @@ class Sessions:
     Args:
         bus: Where their logs are.
         subjects: Under which prefix.
+        stored: Looks programs up.
     """
 
-    def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
+    def __init__(self, bus: NatsBus, subjects: Subjects, stored: Programs) -> None:
+        self._stored = stored
         self._logs = SessionLogs(bus, subjects)
         self._holders = Holders(bus, subjects.prefix)
 
@@ -79,13 +83,14 @@ class Sessions:
     async def open(self, body: OpenSession, events: Events) -> Outcome:
         """Begin a session; once, however often the same request comes."""
         _check(body)
+        program = await self._stored.looked_up(_tenant(events), body.program)
         request = events.audience.request
         # The same request sent again asks for the same session.
         session = body.session or request
         entry = Opened(
             at=now_ms(),
             request=request,
-            settings=_settings(body),
+            settings=replace(_settings(body), program=program),
             values=_checked(body.values),
         )
         return await self._begin(_tenant(events), session, request, entry)
@@ -219,12 +224,13 @@ def _tenant(events: Events) -> str:
 
 def _check(body: OpenSession) -> None:
     """Refuse at the door what every turn would be refused for."""
-    if body.program is not None:
-        raise Unsupported(
-            "Sessions of stored programs are not supported yet.",
-            field="program",
-            hint="Open the session with a signature.",
-        )
+    for name in ("signature", "instructions", "demos", "adapter"):
+        if body.program is not None and getattr(body, name):
+            raise BadRequest(
+                f"{name} is the program's own.",
+                field=name,
+                hint="Open the session with a program, or with a signature.",
+            )
     if body.signature is not None:
         compiled = compile_signature(body.signature, body.instructions)
         require_demos(compiled, body.demos, extra_fields("chain_of_thought"))

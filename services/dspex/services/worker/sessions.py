@@ -32,7 +32,7 @@ from dspex.contracts.failures import (
 )
 from dspex.contracts.sessions import HeldEntry, TurnEntry
 from dspex.contracts.words import BusyWord, MovedWord
-from dspex.native.signatures.turns import whole, with_history
+from dspex.native.programs.turns import whole, with_history
 from dspex.services.worker.admitting import admit
 from dspex.services.worker.held import Held
 
@@ -189,7 +189,7 @@ class Sessions:
                 raise _other_turn(audience.request)
             return Outcome(outputs=logged.outputs, usage=logged.usage, lm=logged.lm)
         _require_room(state)
-        body = whole(state.settings, turn)
+        body = whole(state.settings, operation, turn)
         inputs, kept = with_history(body, state.turns)
         outcome = await run(operation, replace(body, inputs=inputs), events)
         self._require_sendable(outcome)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dspex.contracts import catalog
 from dspex.contracts.failures import BadRequest, Unsupported
+from dspex.contracts.program_requests import RunProgram
 from dspex.contracts.requests import Predict
+from dspex.native.programs.planning import plan
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.types.kinds import DspyType
 from dspex.native.types.tree import nodes
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from dspex.contracts.catalog import Operation
     from dspex.contracts.session_requests import Turn
     from dspex.contracts.sessions import SessionSettings, SessionTurn
-    from dspex.native.signatures.compiling import Compiled
+
+Asked = Predict | RunProgram
+"""What a turn can stand for."""
 
 _HISTORY = DspyType("History")
 
@@ -27,26 +32,29 @@ def require_turn(operation: Operation) -> None:
     Raises:
         Unsupported: It is one of those.
     """
-    if operation.request is not Predict:
+    if operation.request not in (Predict, RunProgram):
         raise Unsupported(
             f"{operation.name!r} is no turn of a session. "
-            "Allowed: predict, chain_of_thought.",
+            "Allowed: predict, chain_of_thought, run.",
             hint="Publish it on dspex.v1.call.<operation> instead.",
         )
 
 
-def whole(settings: SessionSettings, turn: Turn) -> Predict:
+def whole(settings: SessionSettings, operation: str, turn: Turn) -> Asked:
     """The request that a turn stands for, without the conversation so far.
 
     Raises:
-        BadRequest: Neither has a signature.
+        BadRequest: Neither says what to run, or the turn says it of a program.
     """
+    if catalog.operation(operation).request is RunProgram:
+        return _run(settings, turn)
     signature = turn.signature or settings.signature
     if signature is None:
         raise BadRequest(
             "The turn brings no signature, and the session was opened without one.",
             field="signature",
-            hint="Open the session with a signature, or give one with each turn.",
+            hint="Ask for `run` in a session of a program; else open the session with "
+            "a signature, or give one with each turn.",
         )
     # What belongs to another signature does not go with that of the turn.
     own = turn.signature is None
@@ -62,16 +70,45 @@ def whole(settings: SessionSettings, turn: Turn) -> Predict:
     )
 
 
-def history_of(compiled: Compiled) -> str:
+def _run(settings: SessionSettings, turn: Turn) -> RunProgram:
+    if settings.program is None:
+        raise BadRequest(
+            "The session was opened without a program.",
+            field="program",
+            hint="Open it with `program`, or ask for `predict`.",
+        )
+    for name in ("signature", "instructions", "demos", "adapter"):
+        if getattr(turn, name) is not None:
+            raise BadRequest(
+                f"{name} is the program's own, and a turn cannot change it.",
+                field=name,
+                hint="Leave it out, or ask for `predict`.",
+            )
+    return RunProgram(
+        options=turn.options,
+        program=settings.program,
+        inputs=turn.inputs,
+        lm=turn.lm or settings.lm,
+        config=settings.config if turn.config is None else turn.config,
+    )
+
+
+def history_of(body: Asked) -> str:
     """The input that takes the conversation so far; empty: none does."""
-    for slot in compiled.inputs:
+    if isinstance(body, Predict):
+        compiled = compile_signature(body.signature, body.instructions)
+        slots = {slot.field.name: slot for slot in compiled.inputs}
+    else:
+        needs = plan(body.program).needs.items()
+        slots = {name: slot for name, slot in needs if slot is not None}
+    for name, slot in slots.items():
         if any(node == _HISTORY for node in nodes(slot.type)):
-            return slot.field.name
+            return name
     return ""
 
 
 def with_history(
-    body: Predict, turns: Iterable[SessionTurn]
+    body: Asked, turns: Iterable[SessionTurn]
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """The inputs of a request with the conversation in its place.
 
@@ -83,7 +120,7 @@ def with_history(
         The inputs as the program gets them, and those that are to be logged: without
         the conversation, which the log has.
     """
-    name = history_of(compile_signature(body.signature, body.instructions))
+    name = history_of(body)
     if not name or name in body.inputs:
         return body.inputs, body.inputs
     messages = [{**turn.inputs, **turn.outputs} for turn in turns]
