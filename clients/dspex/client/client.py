@@ -212,8 +212,9 @@ class Client:
                         subject, data, headers=sent, reply=replies.subject
                     )
                 left = until - time.monotonic()
+                wait = patience.wait(left, connected=self.bus.is_connected)
                 try:
-                    return await replies.next(max(0.0, min(left, patience.pause)))
+                    return await replies.next(wait)
                 except (TimeoutError, BusUnavailable, NoResponders) as silence:
                     send = patience.sends_again(silence, left)
                     if send and isinstance(silence, NoResponders):
