@@ -49,7 +49,7 @@ lint: setup ## the static checks: ruff, mypy, pyright, import contracts
 .PHONY: pytest
 pytest: setup envs # the tests alone; ARGS=tests/unit runs some, which lowers the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
