@@ -73,6 +73,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
         queued: Requests waiting.
         concurrency: Requests it runs at a time.
         served: Requests it has had in hand since its start.
+        sessions: Sessions it holds in memory.
         rss: Resident memory, bytes.
         dspy: Version of DSPy.
         python: Version of Python.
@@ -89,6 +90,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     queued: int = 0
     concurrency: int = 0
     served: int = 0
+    sessions: int = 0
     rss: int = 0
     dspy: str = ""
     python: str = ""

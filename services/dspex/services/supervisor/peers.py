@@ -38,17 +38,13 @@ class Peers:
         return [beat for beat, _ in self._beats.values()]
 
     def supervisors(self, now: float) -> list[str]:
-        """All of them, this one included; the first one in order leads."""
+        """All of them, this one included."""
         return sorted({self.me, *map(_name, self._others(now))})
 
     def sharing(self, pool: str, now: float) -> list[str]:
-        """The supervisors that keep a pool; this one is one of them."""
+        """The supervisors that keep a pool, this one too; the first in order leads."""
         others = (_name(one) for one in self._others(now) if pool in one.pools)
         return sorted({self.me, *others})
-
-    def leads(self, now: float) -> bool:
-        """Whether this supervisor counts for all."""
-        return self.supervisors(now)[0] == self.me
 
     def _others(self, now: float) -> list[Heartbeat]:
         return [one for one in self.beats(now) if one.implementation == "supervisor"]
