@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.asking import question
-from tests.support.hosts import BAD, Hosts, configure, pool, start
+from tests.support.hosts import BAD, Hosts, configure, gone, pool, start
 from tests.support.jobs import ended, submit
 from tests.support.sessions import Conversations, numbered
 from tests.support.stack import Program
@@ -139,3 +140,22 @@ async def test_sessions_are_counted(
     [held] = await hosts.until(lambda found: found[0]["sessions"] == 2)
 
     assert held["sessions"] == 2
+
+
+async def test_what_leaves_its_session_is_ended(
+    own: Stack, hosts: Hosts, ask: Asker
+) -> None:
+    """A program cannot leave a process behind; its worker is none the worse for it."""
+    configure(own, pool(processes=1, **BAD))
+    await start(own, hosts, 1)
+    [before] = await hosts.workers()
+
+    answer = await ask.ask("predict", question(question="escape"), timeout=60)
+    log = (own.folder / "logs-" / "worker-light-1.log").read_text()
+    said = re.search(r"escaped (\d+)", log)
+    assert said is not None
+    await gone([int(said[1])])
+    [after] = await hosts.workers()
+
+    assert answer.code == "done"
+    assert after["worker"] == before["worker"]

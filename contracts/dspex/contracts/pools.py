@@ -161,6 +161,31 @@ class Changed(Struct, frozen=True, kw_only=True, tag="changed"):
     workers: list[str] = field(default_factory=list)
 
 
+class PoolWish(Struct, frozen=True, kw_only=True):
+    """How many workers operators asked for, kept until something else is asked.
+
+    Attributes:
+        processes: So many, on all hosts together.
+    """
+
+    processes: Processes
+
+
+class HostWish(Struct, frozen=True, kw_only=True):
+    """What operators asked of one host, kept until something else is asked.
+
+    Attributes:
+        drained: Whether it stays empty until it is scaled by name.
+        pools: Pools that were scaled on this host alone, or emptied with it.
+        configured: What its configuration said when a pool was scaled: another
+            number there is newer than the wish.
+    """
+
+    drained: bool = False
+    pools: dict[str, Processes] = field(default_factory=dict)
+    configured: dict[str, Processes] = field(default_factory=dict)
+
+
 class WorkerNotice(Struct, frozen=True, kw_only=True, tag="worker"):
     """A worker came or went; told by its supervisor at once.
 

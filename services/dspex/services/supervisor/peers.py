@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 SILENCE = 3.0
 """Seconds without a heartbeat after which somebody counts as gone."""
 
+SETTLED = 5.0
+"""Seconds after which supervisors that came or went are taken to stay so."""
+
 
 class Peers:
     """Heartbeats by incarnation; the silent ones are forgotten.
@@ -22,6 +25,7 @@ class Peers:
     def __init__(self, me: str, host: str) -> None:
         self.me = f"{host} {me}"
         self._beats: dict[str, tuple[Heartbeat, float]] = {}
+        self._shared: dict[str, tuple[list[str], float]] = {}
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a heartbeat in; ``leaving`` is the last one."""
@@ -45,6 +49,15 @@ class Peers:
         """The supervisors that keep a pool, this one too; the first in order leads."""
         others = (_name(one) for one in self._others(now) if pool in one.pools)
         return sorted({self.me, *others})
+
+    def settled(self, pool: str, now: float) -> bool:
+        """Whether those that share a pool have been the same for a while."""
+        found = self.sharing(pool, now)
+        before, since = self._shared.get(pool, ([], now))
+        if found != before:
+            self._shared[pool] = (found, now)
+            return False
+        return now - since >= SETTLED
 
     def _others(self, now: float) -> list[Heartbeat]:
         return [one for one in self.beats(now) if one.implementation == "supervisor"]

@@ -20,11 +20,13 @@ from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
+from dspex.bus.wishes import KeptWishes
 from dspex.contracts import encoding
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.pools import (
+    Changed,
     DesiredNotice,
     DrainRequest,
     HostStatus,
@@ -85,8 +87,9 @@ class Supervisor:
             self.fleet.pools[name] = PoolState(name, pool, self._supervising, now)
         self._begun = now
         self._peers = Peers(self.id, self._host)
+        self._kept = KeptWishes(self._bus, context.configuration)
         self._wishes = Wishes(
-            self.id, self._host, self.fleet, self._peers, self._reread
+            self.id, self._host, self.fleet, self._peers, self._kept.keep
         )
         self._state: State = "starting"
         self._announced: dict[str, int] = {}
@@ -103,6 +106,7 @@ class Supervisor:
         """Be heard of, start the workers, answer operators."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
         await self._bus.subscribe(self._subjects.notice("desired"), self._follow)
+        self._wishes.recall(*await self._kept.read(self._host, self.fleet.pools))
         await self.fleet.start()
         self._announce()
         await self._heart.start()
@@ -111,12 +115,14 @@ class Supervisor:
         self._tasks.start(self.fleet.run(lambda: self._bus.is_connected), "fleet")
         self._tasks.start(self._count(), "count")
         self._tasks.start(self._look_behind(), "backlog")
+        self._tasks.start(self._kept.run(), "wishes")
 
     async def stop(self) -> None:
         """Stop the workers, then be gone."""
         self._heart.set_state("draining")
         await self._service.stop(1.0)
         await self._tasks.cancel()
+        await self._kept.store()
         await self.fleet.stop()
         await self._heart.stop()
 
@@ -154,6 +160,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(COUNT)
             now = self.fleet.now()
+            self._wishes.respread()
             self._announce()
             if not ready and self.fleet.complete():
                 ready = True
@@ -220,6 +227,9 @@ class Supervisor:
         subject = self._subjects.notice("worker")
         self._tasks.start(self._bus.publish(subject, encoding.encode(notice)), "notice")
 
+    def _restart(self, asked: RestartRequest) -> Changed:
+        return self._wishes.restart(asked.pool, self._reread())
+
     def _reread(self) -> Configuration:
         arguments = self._context.arguments
         try:
@@ -277,7 +287,7 @@ class Supervisor:
             "pools": self._answering(PoolsRequest, self._status),
             "scale": self._answering(ScaleRequest, wishes.scale),
             "drain": self._answering(DrainRequest, wishes.drain),
-            "restart": self._answering(RestartRequest, wishes.restart),
+            "restart": self._answering(RestartRequest, self._restart),
         }
         return [
             Endpoint(name=verb, subject=self._subjects.admin(verb), handler=handler)
