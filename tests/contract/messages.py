@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dspex.contracts import encoding, envelope, examples, record_examples, words
+from dspex.contracts import (
+    encoding,
+    envelope,
+    examples,
+    pool_examples,
+    record_examples,
+    words,
+)
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BY_CODE
 from dspex.contracts.heartbeats import Heartbeat
@@ -39,6 +46,9 @@ ANSWERS |= {
     f"record.{name}": (record, Record)
     for name, record in record_examples.RECORDS.items()
 }
+for verb, (asked, answer) in pool_examples.ADMIN.items():
+    REQUESTS[f"request.admin.{verb}"] = (asked, type(asked))
+    ANSWERS[f"reply.admin.{verb}"] = (answer, type(answer))
 ANSWERS["journal"] = (record_examples.STATE, JournalState)
 MESSAGES = REQUESTS | ANSWERS
 

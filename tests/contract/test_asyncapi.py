@@ -112,6 +112,15 @@ def test_tenant_forms(name: str) -> None:
     assert tenants == plain.replace("dspex.v1.", "dspex.v1.tenant.{tenant}.")
 
 
+def test_operators_subjects() -> None:
+    """What operators ask is there, and the answers that may come."""
+    for verb in ("pools", "scale", "drain", "restart", "decisions", "journal"):
+        assert CHANNELS[f"admin.{verb}"]["address"] == f"dspex.v1.admin.{verb}"
+        reply = DOCUMENT["operations"][f"admin.{verb}"]["reply"]["channel"]["$ref"]
+        answers = _follow(reply)["messages"]
+        assert set(answers) == {f"admin.{verb}.answer", "failed"}
+
+
 def test_headers() -> None:
     """Requests list the clients' headers and none of those between our programs."""
     listed = DOCUMENT["components"]["schemas"]["headers.request"]["properties"]

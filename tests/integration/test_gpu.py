@@ -116,5 +116,35 @@ async def test_a_shared_gpu_is_not_promised_twice(
     assert model.most_active <= 2
 
 
+async def test_a_shared_gpu_with_two_routers_and_without(
+    own: Stack, ask: Asker, model: ScriptedModel, tmp_path: Path
+) -> None:
+    """Whoever sends requests to the workers of a card, it is never promised twice."""
+    own.environ |= build_fake_nvml(tmp_path) | {"FAKE_GPUS": f"a:{24 * GIB}:{24 * GIB}"}
+    own.environ |= {"DSPEX_POOLS_GPU_GPUS": '["0"]', "DSPEX_POOLS_GPU_PROCESSES": "2"}
+    own.environ["DSPEX_POOLS_LIGHT_PROCESSES"] = "0"
+    routers = [Program("dspex.router") for _ in range(2)]
+    await own.start(*routers, Program("dspex.native"), supervisor(own.folder))
+    await own.ready(workers=2)
+    model.latency = 0.2
+    direct = own.subjects.pool_run("gpu")
+
+    routed, unrouted = await asyncio.gather(
+        asyncio.gather(*(ask.ask("predict", _body(14 * 1024)) for _ in range(6))),
+        asyncio.gather(
+            *(
+                ask.ask("predict", _body(14 * 1024), subject=direct, timeout=60)
+                for _ in range(6)
+            )
+        ),
+    )
+
+    # A router tells after three seconds that the others have the card.
+    assert {answer.code for answer in routed} <= {"done", "no_worker"}
+    assert {answer.code for answer in unrouted} == {"done"}
+    assert len({answer.body["metadata"]["worker"] for answer in unrouted}) == 2
+    assert model.most_active == 1
+
+
 def _beat(own: Stack, worker: str) -> Heartbeat:
     return next(beat for beat in own.beats() if beat.worker == worker)

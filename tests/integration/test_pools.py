@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import signal
@@ -14,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.chaos.load import Load, echo
 from tests.support.asking import question
-from tests.support.hosts import ROOT, WITHIN, Hosts, supervisor
+from tests.support.hosts import (
+    BAD,
+    Hosts,
+    configure,
+    gone,
+    members_of,
+    pool,
+    start,
+    supervisor,
+)
 from tests.support.releases import INSTALLED, RELEASES, python_of
 from tests.support.stack import Program
 
@@ -34,8 +42,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's"),
 ]
 
-BAD = {"module": "tests.support.misbehaving", "env": {"PYTHONPATH": str(ROOT)}}
-
 
 @pytest.fixture(name="hosts")
 async def _hosts(own: Stack, bus: NatsBus) -> Hosts:
@@ -44,70 +50,9 @@ async def _hosts(own: Stack, bus: NatsBus) -> Hosts:
     return hosts
 
 
-def configure(own: Stack, text: str) -> Path:
-    """Give a stack a configuration file."""
-    path = own.folder / "dspex.toml"
-    path.write_text(text)
-    own.environ["DSPEX_CONFIG"] = str(path)
-    for name in ("CONCURRENCY", "QUEUE"):  # they would win over the file
-        own.environ.pop(f"DSPEX_POOLS_LIGHT_{name}", None)
-    return path
-
-
-def pool(**settings: Any) -> str:
-    """The section of pool light, in a few words."""
-    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
-    return "\n".join(["[pools.light]", *lines])
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
-        return f"{{ {inner} }}"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-async def start(own: Stack, hosts: Hosts, workers: int) -> Program:
-    """Start router, native-ops and a supervisor, and wait for its workers."""
-    kept = supervisor(own.folder)
-    await own.start(Program("dspex.router"), Program("dspex.native"), kept)
-    await own.ready(workers=0)
-    await hosts.ready(workers)
-    return kept
-
-
-def members_of(session: int) -> list[int]:
-    """The processes of a session that run."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(words[3]) == session and words[0] != "Z":
-                found.append(int(entry.name))
-    return found
-
-
 def environ_of(pid: int) -> list[bytes]:
     """The variables of a process."""
     return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-
-
-async def gone(pids: list[int]) -> None:
-    """Wait for the end of processes that are not our children."""
-    loop = asyncio.get_running_loop()
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        over = asyncio.Event()
-        loop.add_reader(descriptor, over.set)
-        try:
-            async with asyncio.timeout(WITHIN):
-                await over.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
 
 
 async def test_scale_under_load(
@@ -287,7 +232,7 @@ async def test_a_pool_that_crashes_backs_off(own: Stack, hosts: Hosts) -> None:
     configure(own, pool(processes=2, module="no_such_module"))
     await own.start(supervisor(own.folder))
 
-    late = await hosts.told(lambda one: one["again_ms"] > 1500)
+    late = await hosts.told(lambda one: one.get("again_ms", 0) > 1500)
     status = (await hosts.ask("pools"))["pools"][0]
 
     assert "No module named no_such_module" in late["words"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
 
 ROOT = Path(__file__).parents[2]
+BAD = {"module": "tests.support.misbehaving", "env": {"PYTHONPATH": str(ROOT)}}
+"""Settings of a pool whose workers do mischief."""
+
 WITHIN = 150.0
 """Seconds for what takes starts of workers, on a machine that is busy."""
 
@@ -40,18 +45,21 @@ class Hosts:
 
     Attributes:
         notices: What they told of workers.
+        needs: What they told of what pools need.
     """
 
     def __init__(self, bus: NatsBus, stack: Stack) -> None:
         self.notices: list[dict[str, Any]] = []
+        self.needs: list[dict[str, Any]] = []
         self._bus = bus
         self._stack = stack
         self._news = asyncio.Event()
 
     async def listen(self) -> None:
-        """Hear of workers from now on."""
-        subject = self._stack.subjects.notice("worker")
-        await self._bus.subscribe(subject, self._hear)
+        """Hear of workers, and of what pools need, from now on."""
+        subjects = self._stack.subjects
+        await self._bus.subscribe(subjects.notice("worker"), self._hear)
+        await self._bus.subscribe(subjects.notice("desired"), self._hear)
 
     async def ask(self, verb: str, **asked: Any) -> dict[str, Any]:
         """The first answer to a wish."""
@@ -104,10 +112,10 @@ class Hosts:
         )
 
     async def told(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait for the first notice that is so."""
+        """Wait for the first notice that is so, of a worker or of a need."""
         async with asyncio.timeout(WITHIN):
             while True:
-                for notice in self.notices:
+                for notice in (*self.notices, *self.needs):
                     if holds(notice):
                         return notice
                 self._news.clear()
@@ -115,7 +123,70 @@ class Hosts:
 
     def _hear(self, message: Message) -> None:
         try:
-            self.notices.append(json.loads(message.data))
+            notice = json.loads(message.data)
         except (ValueError, Failure):
             return
+        kind = self.notices if notice["type"] == "worker" else self.needs
+        kind.append(notice)
         self._news.set()
+
+
+def configure(own: Stack, text: str) -> Path:
+    """Give a stack a configuration file."""
+    path = own.folder / "dspex.toml"
+    path.write_text(text)
+    own.environ["DSPEX_CONFIG"] = str(path)
+    for name in ("CONCURRENCY", "QUEUE"):  # they would win over the file
+        own.environ.pop(f"DSPEX_POOLS_LIGHT_{name}", None)
+    return path
+
+
+def pool(**settings: Any) -> str:
+    """The section of pool light, in a few words."""
+    lines = [f"{key} = {_toml(value)}" for key, value in settings.items()]
+    return "\n".join(["[pools.light]", *lines])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
+        return f"{{ {inner} }}"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+async def start(own: Stack, hosts: Hosts, workers: int) -> Program:
+    """Start router, native-ops and a supervisor, and wait for its workers."""
+    kept = supervisor(own.folder)
+    await own.start(Program("dspex.router"), Program("dspex.native"), kept)
+    await own.ready(workers=0)
+    await hosts.ready(workers)
+    return kept
+
+
+def members_of(session: int) -> list[int]:
+    """The processes of a session that run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(words[3]) == session and words[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+async def gone(pids: list[int]) -> None:
+    """Wait for the end of processes that are not our children."""
+    loop = asyncio.get_running_loop()
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        over = asyncio.Event()
+        loop.add_reader(descriptor, over.set)
+        try:
+            async with asyncio.timeout(WITHIN):
+                await over.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)

@@ -69,6 +69,16 @@ def _multiply() -> None:
     time.sleep(3)
 
 
+def _keep() -> None:
+    _KEPT.append(b"x" * (200 << 20))
+
+
+def _escape() -> None:
+    # Its parent ends at once, and it leaves the session: nobody it knows is left.
+    script = 'setsid sleep 600 & echo $! > "$ESCAPED"'
+    subprocess.run(["sh", "-c", script], check=True)
+
+
 def _have_a_child() -> None:
     _KEPT.append(subprocess.Popen(["sleep", "600"]))
 
@@ -82,6 +92,8 @@ DEEDS: dict[str, Callable[[], None]] = {
     "flood": _flood,
     "multiply": _multiply,
     "have a child": _have_a_child,
+    "keep": _keep,
+    "escape": _escape,
 }
 """Question -> what its program does first."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HEAD = (
     *("worker", "name", "state", "pid", "load", "served"),
-    *("memory", "age", "dspy", "gpu"),
+    *("sessions", "memory", "age", "dspy", "gpu"),
 )
 
 
@@ -100,6 +100,7 @@ def _status(beat: Heartbeat) -> WorkerStatus:
         queued=beat.queued,
         concurrency=beat.concurrency,
         served=beat.served,
+        sessions=beat.sessions,
         rss=beat.rss,
         dspy=beat.dspy,
         gpus=beat.gpus,
@@ -123,6 +124,7 @@ def _row(name: str, one: WorkerStatus) -> tuple[str, ...]:
         str(one.pid),
         load,
         str(one.served),
+        str(one.sessions),
         _mib(one.rss) if one.rss else "-",
         _age(one.age_s) if one.age_s else "-",
         one.dspy or "-",

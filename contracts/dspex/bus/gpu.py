@@ -6,7 +6,7 @@ A machine without a GPU is a value, not an error.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -15,9 +15,15 @@ from dspex.contracts.heartbeats import Gpu
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+    from dspex.bus.promises import Promises
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """Variable that names the GPUs a process may use, by UUID or index."""
+
+SOON = 0.01
+"""Seconds until a request looks again that found another process promising."""
 
 LOOK_AGAIN = 0.5
 """Seconds until a request that waits for memory looks whether others freed some."""
@@ -67,10 +73,15 @@ class Memory:
 
     Args:
         gpus: Reads the GPUs.
+        promises: What all processes of the host have promised; ``None``: this one is
+            alone with its GPUs.
     """
 
-    def __init__(self, gpus: Callable[[], list[Gpu]]) -> None:
+    def __init__(
+        self, gpus: Callable[[], list[Gpu]], promises: Promises | None = None
+    ) -> None:
         self._gpus = gpus
+        self._promises = promises
         self._reserved: dict[str, int] = {}
         self._freed = asyncio.Condition()
 
@@ -95,21 +106,36 @@ class Memory:
             yield
         finally:
             self._reserved[uuid] -= mib << 20
+            self._tell()
             async with self._freed:
                 self._freed.notify_all()
 
     async def _wait_for(self, size: int) -> str:
         while True:
-            roomy = max(self.read(), key=_room, default=None)
-            if roomy is not None and _room(roomy) >= size:
-                reserved = self._reserved.get(roomy.uuid, 0)
-                self._reserved[roomy.uuid] = reserved + size
-                return roomy.uuid
+            with self._alone() as alone:
+                if alone and (uuid := self._find(size)):
+                    self._reserved[uuid] = self._reserved.get(uuid, 0) + size
+                    self._tell()
+                    return uuid
             try:
-                async with asyncio.timeout(LOOK_AGAIN), self._freed:
+                async with asyncio.timeout(LOOK_AGAIN if alone else SOON), self._freed:
                     await self._freed.wait()
             except TimeoutError:
                 continue  # another process may have freed some, unheard
+
+    def _find(self, size: int) -> str:
+        """The GPU with the most room, if that is enough; else nothing."""
+        others = self._promises.others() if self._promises else {}
+        rooms = {gpu.uuid: _room(gpu) - others.get(gpu.uuid, 0) for gpu in self.read()}
+        roomy = max(rooms, key=lambda uuid: rooms[uuid], default="")
+        return roomy if rooms.get(roomy, 0) >= size else ""
+
+    def _alone(self) -> AbstractContextManager[bool]:
+        return self._promises.locked() if self._promises else nullcontext(True)
+
+    def _tell(self) -> None:
+        if self._promises is not None:
+            self._promises.tell(self._reserved)
 
 
 def _room(gpu: Gpu) -> int:

@@ -109,6 +109,11 @@ class Names(Struct, frozen=True):
         return f"{self.prefix}_jobs"
 
     @property
+    def pools(self) -> str:
+        """Key-value bucket: what operators asked of pools and hosts."""
+        return f"{self.prefix}_pools"
+
+    @property
     def programs(self) -> str:
         """Key-value bucket: program specifications, with history."""
         return f"{self.prefix}_programs"
@@ -193,6 +198,7 @@ def declared(
                 "headers_only": True,
             },
         ),
+        _bucket(names.pools, replicas),
         _bucket(names.programs, replicas, history=64),
         StreamConfig(
             name=f"OBJ_{names.blobs}",
@@ -253,6 +259,20 @@ async def provision_pool(
     for priority in PRIORITIES:
         lane = _lane(subjects, pool, priority, jobs)
         await ensure_consumer(bus, Names(subjects.prefix).jobs, lane)
+
+
+async def provision_bucket(
+    bus: NatsBus, configuration: Configuration, name: str
+) -> None:
+    """Make one declared bucket, for a program that does not wait for the others.
+
+    Raises:
+        Conflict: It exists and cannot become what is declared.
+        BusUnavailable: JetStream does not answer.
+    """
+    for config in declared(configuration.subjects, configuration.nats.replicas):
+        if config.name == f"KV_{name}":
+            await ensure_stream(bus, config)
 
 
 def _lane(subjects: Subjects, pool: str, priority: int, jobs: Jobs) -> ConsumerConfig:

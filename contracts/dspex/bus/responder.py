@@ -77,6 +77,7 @@ class Responder:
     ) -> None:
         self._profile = profile
         self._slots = slots
+        self._turns = turns
         self._capture = context.bus.capture
         self._host = host_name(context.environ)
         self._answerer = Answerer(context.bus, profile.identity, slots, run, turns)
@@ -169,6 +170,7 @@ class Responder:
             in_flight=slots.in_flight,
             queued=slots.queued,
             served=slots.served,
+            sessions=0 if self._turns is None else len(self._turns),
             routers=slots.by_router(),
             weight=profile.weight,
             lms=profile.lms,

@@ -100,6 +100,10 @@ class Moved(Superseded):
 class Turns(Protocol):
     """Sees to it that the turns of a session run here, one after another."""
 
+    def __len__(self) -> int:
+        """How many sessions are held; asked from another thread too."""
+        ...
+
     def refusal(self, request: Request) -> type[Word] | None:
         """Why a turn is not taken; ``None``: it is.
 

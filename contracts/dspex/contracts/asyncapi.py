@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.contracts import envelope, examples, headers, schemas, session_examples
+from dspex.contracts import (
+    envelope,
+    examples,
+    pool_examples,
+    schemas,
+    session_examples,
+)
+from dspex.contracts.asyncapi_headers import (
+    ERROR_HEADERS,
+    PARAMETERS,
+    POOL_HEADERS,
+    REPLY_HEADERS,
+    REQUEST_HEADERS,
+)
 from dspex.contracts.catalog import OPERATIONS, Operation
-from dspex.contracts.encoding import CONTENT_TYPES, JSON
+from dspex.contracts.encoding import JSON
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import NATIVE_QUEUE, ROUTER_QUEUE, VERSION, Subjects
@@ -35,90 +48,6 @@ _ABOUT = (
     "without headers. Unknown fields of requests are refused; ignore those of replies "
     "and events."
 )
-
-PARAMETERS = {
-    "tenant": "Whose request it is; permissions pin a client to its tenant's subjects.",
-    "pool": "Name of a pool of workers, such as `light`.",
-    "worker": "One process: new at every start, never used again.",
-    "session": "Id of a session: 1 to 64 characters of `A-Z a-z 0-9 _ -`.",
-    "request": "Correlation id: 1 to 64 characters of `A-Z a-z 0-9 _ -`.",
-    "kind": "Kind of the event, as in its body.",
-}
-"""What the parts of a subject in braces stand for."""
-
-REQUEST_HEADERS: dict[str, Schema] = {
-    headers.CONTENT_TYPE: {
-        "enum": list(CONTENT_TYPES),
-        "default": JSON,
-        "description": "Encoding of the body, and of the reply.",
-    },
-    headers.REQUEST: {
-        "type": "string",
-        "pattern": "^[A-Za-z0-9_-]{1,64}$",
-        "description": "Correlation id; made here when absent. UUIDv7 recommended.",
-    },
-    headers.DEADLINE: {
-        "type": "string",
-        "pattern": r"^\d+(\.\d+)?$",
-        "description": "Absolute deadline, unix milliseconds, within 24 hours.",
-    },
-    headers.ROUTE: {
-        "type": "string",
-        "pattern": "^(auto|native|python|pool:.+|worker:.+)$",
-        "default": "auto",
-        "description": "Who shall answer: `pool:<name>`, `worker:<id>`, ...",
-    },
-    headers.STREAM: {
-        "enum": ["events", "inbox"],
-        "description": "Tell deltas: on the event subjects, or to the reply too.",
-    },
-    headers.CACHE: {
-        "enum": ["use", "refresh", "off"],
-        "description": "Whether a kept answer will do; the router's default if absent.",
-    },
-    headers.TRACEPARENT: {
-        "type": "string",
-        "description": "W3C trace context of the caller.",
-    },
-    headers.TRACESTATE: {
-        "type": "string",
-        "description": "W3C trace state of the caller.",
-    },
-}
-"""Headers a client may set; names are compared without case."""
-
-POOL_HEADERS: dict[str, Schema] = REQUEST_HEADERS | {
-    headers.OPERATION: {
-        "enum": sorted(
-            one.name for one in OPERATIONS.values() if one.implementation == "python"
-        ),
-        "default": "predict",
-        "description": "What to run, for the subject does not name it.",
-    }
-}
-"""Headers of a request to a pool."""
-
-REPLY_HEADERS: dict[str, Schema] = {
-    headers.CONTENT_TYPE: {
-        "enum": list(CONTENT_TYPES),
-        "default": JSON,
-        "description": "Encoding of the body.",
-    },
-}
-"""Headers of a reply or an event."""
-
-ERROR_HEADERS: dict[str, Schema] = REPLY_HEADERS | {
-    headers.ERROR_CODE: {
-        "type": "string",
-        "pattern": r"^\d{3}$",
-        "description": "Number of the failure, HTTP-like (NATS service protocol).",
-    },
-    headers.ERROR: {
-        "type": "string",
-        "description": "Code of the failure and its message, shortened, on one line.",
-    },
-}
-"""Headers of a failed reply or event."""
 
 
 def document() -> Schema:
@@ -193,6 +122,22 @@ def _channels() -> dict[str, Schema]:
         found[f"notice.{kind}"] = _channel(
             _PLAIN.notice(kind), [f"notice.{kind}"], "What operators want to know."
         )
+    return found | _admin_channels()
+
+
+def _admin_channels() -> dict[str, Schema]:
+    found: dict[str, Schema] = {}
+    for verb in pool_examples.ADMIN:
+        found[f"admin.{verb}"] = _channel(
+            _PLAIN.admin(verb),
+            [f"admin.{verb}.request"],
+            "Operators ask; each of those that hear it answers for itself.",
+        )
+        found[f"reply.admin.{verb}"] = {
+            "address": None,
+            "description": "The reply subject of an operator: several answers come.",
+            "messages": _listed([f"admin.{verb}.answer", "failed"]),
+        }
     return found
 
 
@@ -251,6 +196,15 @@ def _operations() -> dict[str, Schema]:
     found["heartbeat"] = _one_way("send", "heartbeat")
     for kind in examples.NOTICES:
         found[f"notice.{kind}"] = _one_way("send", f"notice.{kind}")
+    return found | _admin_operations()
+
+
+def _admin_operations() -> dict[str, Schema]:
+    found: dict[str, Schema] = {}
+    for verb in pool_examples.ADMIN:
+        reply = {"channel": {"$ref": f"#/channels/reply.admin.{verb}"}}
+        found[f"admin.{verb}"] = _one_way("receive", f"admin.{verb}")
+        found[f"admin.{verb}"]["reply"] = reply
     return found
 
 
@@ -314,6 +268,15 @@ def _messages() -> dict[str, Schema]:
         found[f"notice.{kind}"] = _message(
             schemas.summary(type(notice)), "", {"$ref": named}, notice
         )
+    for verb, (asked, answer) in pool_examples.ADMIN.items():
+        for part, form, value in (
+            ("request", _REQUEST_TYPE, asked),
+            ("answer", _ANSWER_TYPE, answer),
+        ):
+            named = form.format(name=type(value).__name__)
+            found[f"admin.{verb}.{part}"] = _message(
+                schemas.summary(type(value)), "", {"$ref": named}, value
+            )
     return found
 
 
@@ -354,7 +317,9 @@ def _as_sent(value: Any) -> Any:
 
 
 def _schemas() -> dict[str, Schema]:
+    admin = pool_examples.ADMIN.values()
     bodies = [Turn, *(one.request for one in OPERATIONS.values())]
+    bodies += [type(asked) for asked, _ in admin]
     outputs = [one.outputs for one in OPERATIONS.values()]
     _, asked = schemas.components(bodies, ref=_REQUEST_TYPE)
     _, answered = schemas.components(
@@ -363,6 +328,7 @@ def _schemas() -> dict[str, Schema]:
             envelope.Failed,
             envelope.Event,
             *map(type, examples.NOTICES.values()),
+            *{type(answer): None for _, answer in admin},
             Heartbeat,
             *outputs,
         ],

@@ -272,6 +272,7 @@ HEARTBEAT = Heartbeat(
     in_flight=2,
     queued=0,
     served=1204,
+    sessions=3,
     routers={"router-61c0a9f2d37e": 2},
     lms=["default"],
     lm="default",

@@ -50,6 +50,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         in_flight: Requests running.
         queued: Requests waiting.
         served: Requests it has had in hand since its start.
+        sessions: Sessions it holds in memory.
         waiting: How many requests wait in a router for a place, by pool.
         pools: How many workers a supervisor keeps, by pool.
         routers: How many of both each router sent it, by the router's incarnation.
@@ -83,6 +84,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     in_flight: Count = 0
     queued: Count = 0
     served: Annotated[int, Meta(ge=0)] = 0
+    sessions: Count = 0
     waiting: dict[str, Count] = field(default_factory=dict)
     pools: dict[str, Count] = field(default_factory=dict)
     routers: dict[str, Count] = field(default_factory=dict)

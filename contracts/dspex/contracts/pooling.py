@@ -20,6 +20,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         processes: How many a supervisor starts, until it is told another number.
         min: Fewest processes on all hosts together, where ``scale`` is ``auto``.
         max: Most processes on all hosts together; absent: any number.
+        host_max: Most processes on one host; absent: any number.
         scale: ``fixed``: as many as were asked for; ``auto``: as many as the
             requests need, from ``min`` to ``max``.
         concurrency: Requests one process runs at a time.
@@ -60,6 +61,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processes: Annotated[int, Meta(ge=0, le=MOST_PROCESSES)] = 1
     min: Annotated[int, Meta(ge=0)] = 0
     max: Annotated[int, Meta(ge=0)] | None = None
+    host_max: Annotated[int, Meta(ge=0)] | None = None
     scale: Literal["fixed", "auto"] = "fixed"
     concurrency: Annotated[int, Meta(ge=1)] = 16
     queue: Annotated[int, Meta(ge=0)] = 64

@@ -73,6 +73,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
         queued: Requests waiting.
         concurrency: Requests it runs at a time.
         served: Requests it has had in hand since its start.
+        sessions: Sessions it holds in memory.
         rss: Resident memory, bytes.
         dspy: Version of DSPy.
         python: Version of Python.
@@ -89,6 +90,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     queued: int = 0
     concurrency: int = 0
     served: int = 0
+    sessions: int = 0
     rss: int = 0
     dspy: str = ""
     python: str = ""
@@ -157,6 +159,31 @@ class Changed(Struct, frozen=True, kw_only=True, tag="changed"):
     supervisors: int
     pools: dict[str, int] = field(default_factory=dict)
     workers: list[str] = field(default_factory=list)
+
+
+class PoolWish(Struct, frozen=True, kw_only=True):
+    """How many workers operators asked for, kept until something else is asked.
+
+    Attributes:
+        processes: So many, on all hosts together.
+    """
+
+    processes: Processes
+
+
+class HostWish(Struct, frozen=True, kw_only=True):
+    """What operators asked of one host, kept until something else is asked.
+
+    Attributes:
+        drained: Whether it stays empty until it is scaled by name.
+        pools: Pools that were scaled on this host alone, or emptied with it.
+        configured: What its configuration said when a pool was scaled: another
+            number there is newer than the wish.
+    """
+
+    drained: bool = False
+    pools: dict[str, Processes] = field(default_factory=dict)
+    configured: dict[str, Processes] = field(default_factory=dict)
 
 
 class WorkerNotice(Struct, frozen=True, kw_only=True, tag="worker"):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dspex.bus.children import Child, how_it_ended
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure
-from dspex.services.supervisor import limits
+from dspex.services.supervisor import limits, orphans
 from dspex.services.supervisor.devices import assign
 from dspex.services.supervisor.guard import Guard
 from dspex.services.supervisor.logfiles import bound
@@ -70,10 +70,12 @@ class Fleet:
         self._guard = Guard(launcher.logs)
         self._tasks = Tasks()
         self._changed = asyncio.Event()
+        self._spawning = asyncio.Lock()  # whose process id is not known yet
         self._stopped = False
 
     async def start(self) -> None:
         """Start the guard; ``run`` starts the workers."""
+        orphans.adopt()
         await self._guard.start()
         self._tasks.start(self._keep_guard(), "guard")
 
@@ -115,6 +117,7 @@ class Fleet:
                 for one in list(self.members.values())
             )
         )
+        await self._end_orphans()
         await self._guard.stop()
         await self._tasks.join(5.0)
 
@@ -153,6 +156,7 @@ class Fleet:
 
     async def _look(self, now: float) -> None:
         await self._measure()
+        await self._end_orphans()
         goals = {name: pool.goal(now) for name, pool in self.pools.items()}
         seen = [one.seen() for one in self.members.values() if one.killed is None]
         for action in decide(goals, seen, now, self._starting, Patience()):
@@ -180,6 +184,13 @@ class Fleet:
         logs = [one.child.log for one in self.members.values()]
         await asyncio.to_thread(bound, logs)
 
+    async def _end_orphans(self) -> None:
+        """End what workers started that has left their sessions."""
+        async with self._spawning:
+            ours = {one.child.pid for one in self.members.values()}
+            for pid in orphans.sweep({*ours, self._guard.child.pid}):
+                _log.warning("ended a process that a worker left behind: %d", pid)
+
     async def _start(self, pool: PoolState) -> None:
         name = self._free_name(pool.name)
         settings = pool.settings
@@ -190,13 +201,14 @@ class Fleet:
                 gpu = assign(settings.gpus, self._gpus(), taken)
             program = self._launcher.program(name, pool.name, settings, gpu)
             child = Child(program, self._launcher.log(name))
-            await child.start()
+            async with self._spawning:
+                await child.start()
+                member = self.members[name] = Member(child, pool, gpu, self.now())
         except (Failure, OSError) as error:
             delay = pool.restarts.ended(0.0, self.now(), f"cannot be started: {error}")
             _log.error("worker not started: %s", error, extra={"again_s": delay})
             return
         self._guard.add(child.pid)
-        member = self.members[name] = Member(child, pool, gpu, self.now())
         self._tasks.start(self._watch(member), f"end of {name}")
         try:
             limits.apply(settings, child.pid)
@@ -254,7 +266,8 @@ class Fleet:
             await self._guard.child.wait()
             if not self._stopped:
                 _log.warning("the guard ended: starting another one")
-                await self._guard.start()
+                async with self._spawning:
+                    await self._guard.start()
 
     def _free_name(self, pool: str) -> str:
         number = 1

@@ -159,6 +159,7 @@ class Member:
             "queued": beat.queued,
             "concurrency": beat.concurrency,
             "served": beat.served,
+            "sessions": beat.sessions,
             "rss": beat.rss,
             "dspy": beat.dspy,
             "python": beat.python,

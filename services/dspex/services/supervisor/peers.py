@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 SILENCE = 3.0
 """Seconds without a heartbeat after which somebody counts as gone."""
 
+SETTLED = 5.0
+"""Seconds after which supervisors that came or went are taken to stay so."""
+
 
 class Peers:
     """Heartbeats by incarnation; the silent ones are forgotten.
@@ -22,6 +25,7 @@ class Peers:
     def __init__(self, me: str, host: str) -> None:
         self.me = f"{host} {me}"
         self._beats: dict[str, tuple[Heartbeat, float]] = {}
+        self._shared: dict[str, tuple[list[str], float]] = {}
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take a heartbeat in; ``leaving`` is the last one."""
@@ -38,17 +42,22 @@ class Peers:
         return [beat for beat, _ in self._beats.values()]
 
     def supervisors(self, now: float) -> list[str]:
-        """All of them, this one included; the first one in order leads."""
+        """All of them, this one included."""
         return sorted({self.me, *map(_name, self._others(now))})
 
     def sharing(self, pool: str, now: float) -> list[str]:
-        """The supervisors that keep a pool; this one is one of them."""
+        """The supervisors that keep a pool, this one too; the first in order leads."""
         others = (_name(one) for one in self._others(now) if pool in one.pools)
         return sorted({self.me, *others})
 
-    def leads(self, now: float) -> bool:
-        """Whether this supervisor counts for all."""
-        return self.supervisors(now)[0] == self.me
+    def settled(self, pool: str, now: float) -> bool:
+        """Whether those that share a pool have been the same for a while."""
+        found = self.sharing(pool, now)
+        before, since = self._shared.get(pool, ([], now))
+        if found != before:
+            self._shared[pool] = (found, now)
+            return False
+        return now - since >= SETTLED
 
     def _others(self, now: float) -> list[Heartbeat]:
         return [one for one in self.beats(now) if one.implementation == "supervisor"]

@@ -49,13 +49,23 @@ class Desired(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def load_of(pool: str, beats: Sequence[Heartbeat], concurrency: int) -> Load:
-    """What a pool has to do, as heartbeats tell it."""
+def load_of(
+    pool: str, beats: Sequence[Heartbeat], concurrency: int, lag: int = 0
+) -> Load:
+    """What a pool has to do.
+
+    Args:
+        pool: Its name.
+        beats: Everybody's latest heartbeats.
+        concurrency: Requests one worker runs at a time, while none says so.
+        lag: Jobs that wait in JetStream.
+    """
     workers = [one for one in beats if one.pool == pool]
     ready = [one for one in workers if one.state == "ready"]
     return Load(
         in_flight=sum(one.in_flight + one.queued for one in workers),
         waiting=sum(one.waiting.get(pool, 0) for one in beats),
+        lag=lag,
         ready=len(ready),
         concurrency=max((one.concurrency for one in ready), default=concurrency),
     )

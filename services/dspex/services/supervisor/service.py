@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dspex.bus import logs, settings
+from dspex.bus.backlog import Backlog
 from dspex.bus.gpu import open_nvml
 from dspex.bus.health import Heart, State, read_beat
 from dspex.bus.outgoing import answerable
@@ -19,11 +20,13 @@ from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
+from dspex.bus.wishes import KeptWishes
 from dspex.contracts import encoding
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.pools import (
+    Changed,
     DesiredNotice,
     DrainRequest,
     HostStatus,
@@ -54,6 +57,9 @@ LOGS = settings.FOLDER / "logs"
 COUNT = 1.0
 """Seconds between two looks at what the pools need."""
 
+LOOK_BEHIND = 2.0
+"""Seconds between two looks at the jobs that wait."""
+
 REPEAT = 5.0
 """Seconds after which what a pool needs is told again, though it is the same."""
 
@@ -81,12 +87,14 @@ class Supervisor:
             self.fleet.pools[name] = PoolState(name, pool, self._supervising, now)
         self._begun = now
         self._peers = Peers(self.id, self._host)
+        self._kept = KeptWishes(self._bus, context.configuration)
         self._wishes = Wishes(
-            self.id, self._host, self.fleet, self._peers, self._reread
+            self.id, self._host, self.fleet, self._peers, self._kept.keep
         )
         self._state: State = "starting"
         self._announced: dict[str, int] = {}
         self._told: dict[str, tuple[Desired, float]] = {}
+        self._backlog = Backlog(self._bus, self._subjects.prefix)
         self._tasks = Tasks()
         self._unread = logs.Seldom(_log)
         self._heart = Heart(self._subjects, context.connect_again, self._beat, self.id)
@@ -98,6 +106,7 @@ class Supervisor:
         """Be heard of, start the workers, answer operators."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
         await self._bus.subscribe(self._subjects.notice("desired"), self._follow)
+        self._wishes.recall(*await self._kept.read(self._host, self.fleet.pools))
         await self.fleet.start()
         self._announce()
         await self._heart.start()
@@ -105,12 +114,15 @@ class Supervisor:
         await self._service.start()
         self._tasks.start(self.fleet.run(lambda: self._bus.is_connected), "fleet")
         self._tasks.start(self._count(), "count")
+        self._tasks.start(self._look_behind(), "backlog")
+        self._tasks.start(self._kept.run(), "wishes")
 
     async def stop(self) -> None:
         """Stop the workers, then be gone."""
         self._heart.set_state("draining")
         await self._service.stop(1.0)
         await self._tasks.cancel()
+        await self._kept.store()
         await self.fleet.stop()
         await self._heart.stop()
 
@@ -124,23 +136,31 @@ class Supervisor:
         self.fleet.hear(beat)
 
     def _follow(self, message: Message) -> None:
-        """Have this host's share of what a pool needs, if that scales by itself."""
+        """Take in what a pool needs; one that scales by itself gets our share of it."""
         try:
             notice: DesiredNotice = encoding.decode(message.data, DesiredNotice)
         except Failure as failure:
             self._unread.warning("notice not read: %s", failure.message)
             return
         pool = self.fleet.pools.get(notice.pool)
-        if pool is not None and pool.settings.scale == "auto":
+        if pool is None:
+            return
+        if notice.supervisor != self.id:
+            # As if counted here: we may have to go on from it when that one is gone.
+            heard = Desired(workers=notice.desired, reason=notice.reason)
+            pool.scaler.follow(self.fleet.now(), heard, pool.settings)
+            pool.desired = heard
+        if pool.settings.scale == "auto":
             self._wishes.spread(pool, notice.desired)
             self.fleet.poke()
 
     async def _count(self) -> None:
-        """See what the pools need; the supervisor that leads tells it."""
+        """See what the pools need; the first one that has a pool tells it."""
         ready = False
         while True:
             await asyncio.sleep(COUNT)
             now = self.fleet.now()
+            self._wishes.respread()
             self._announce()
             if not ready and self.fleet.complete():
                 ready = True
@@ -149,14 +169,38 @@ class Supervisor:
                 _log.info(
                     "supervisor ready", extra={"workers": len(self.fleet.members)}
                 )
-            beats = self._peers.beats(now)
-            leads = self._peers.leads(now)
-            for pool in self.fleet.pools.values():
-                load = load_of(pool.name, beats, pool.settings.concurrency)
-                need = needed(load, self._supervising.target)
-                pool.desired = pool.scaler.follow(now, need, pool.settings)
-                if leads and self._is_news(pool, now):
-                    await self._publish_desired(pool, load.ready)
+            for pool in self._led(now):
+                await self._need(pool, now)
+
+    async def _look_behind(self) -> None:
+        """See now and then how many jobs wait, as long as it is us who tell it."""
+        while True:
+            led = [pool.name for pool in self._led(self.fleet.now())]
+            if not led:
+                self._backlog.forget()
+            await self._backlog.look(led)
+            await asyncio.sleep(LOOK_BEHIND)
+
+    def _led(self, now: float) -> list[PoolState]:
+        """The pools for which this supervisor counts: it is the first that has them."""
+        return [
+            pool
+            for pool in self.fleet.pools.values()
+            if self._peers.sharing(pool.name, now)[0] == self._peers.me
+        ]
+
+    async def _need(self, pool: PoolState, now: float) -> None:
+        """See what a pool needs, and tell it if it is news."""
+        load = load_of(
+            pool.name,
+            self._peers.beats(now),
+            pool.settings.concurrency,
+            self._backlog.of(pool.name),
+        )
+        need = needed(load, self._supervising.target)
+        pool.desired = pool.scaler.follow(now, need, pool.settings)
+        if self._is_news(pool, now):
+            await self._publish_desired(pool, load.ready)
 
     def _is_news(self, pool: PoolState, now: float) -> bool:
         before, at = self._told.get(pool.name, (None, 0.0))
@@ -182,6 +226,9 @@ class Supervisor:
     def _tell(self, notice: WorkerNotice) -> None:
         subject = self._subjects.notice("worker")
         self._tasks.start(self._bus.publish(subject, encoding.encode(notice)), "notice")
+
+    def _restart(self, asked: RestartRequest) -> Changed:
+        return self._wishes.restart(asked.pool, self._reread())
 
     def _reread(self) -> Configuration:
         arguments = self._context.arguments
@@ -240,7 +287,7 @@ class Supervisor:
             "pools": self._answering(PoolsRequest, self._status),
             "scale": self._answering(ScaleRequest, wishes.scale),
             "drain": self._answering(DrainRequest, wishes.drain),
-            "restart": self._answering(RestartRequest, wishes.restart),
+            "restart": self._answering(RestartRequest, self._restart),
         }
         return [
             Endpoint(name=verb, subject=self._subjects.admin(verb), handler=handler)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dspex.contracts.failures import BadRequest, Conflict, NotFound, nearest
-from dspex.contracts.pools import Changed
+from dspex.contracts.pools import Changed, HostWish, PoolWish
 from dspex.services.supervisor.scaling import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.contracts.configuration import Configuration
-    from dspex.contracts.pools import DrainRequest, RestartRequest, ScaleRequest
+    from dspex.contracts.pools import DrainRequest, ScaleRequest
     from dspex.services.supervisor.fleet import Fleet
     from dspex.services.supervisor.members import PoolState
     from dspex.services.supervisor.peers import Peers
@@ -26,7 +26,7 @@ class Wishes:
         host: What its host is called.
         fleet: The workers of this host.
         peers: The other supervisors.
-        reread: Reads the configuration again.
+        keep: Has a wish kept: its kind, whose it is, and what is wished.
 
     Attributes:
         drained: Whether this host stays empty until it is scaled by name.
@@ -38,14 +38,17 @@ class Wishes:
         host: str,
         fleet: Fleet,
         peers: Peers,
-        reread: Callable[[], Configuration],
+        keep: Callable[[str, str, HostWish | PoolWish], None],
     ) -> None:
         self.drained = False
+        self._totals: dict[str, int] = {}
+        self._here: dict[str, int] = {}
+        self._configured: dict[str, int] = {}
+        self._keep = keep
         self._supervisor = supervisor
         self._host = host
         self._fleet = fleet
         self._peers = peers
-        self._reread = reread
 
     def scale(self, asked: ScaleRequest) -> Changed | None:
         """Have another number of workers.
@@ -61,15 +64,10 @@ class Wishes:
         if asked.host not in (None, self._host):
             return None
         pool = self._pool(asked.pool)
-        most = pool.settings.max
-        if most is not None and asked.processes > most:
-            raise BadRequest(
-                f"Pool {asked.pool!r} may have {most} workers at most, "
-                f"not {asked.processes}.",
-                field="processes",
-                hint=f"Raise pools.{asked.pool}.max, or ask for fewer.",
-            )
-        if pool.settings.scale == "auto":
+        self._check(pool, "max", asked.processes)
+        if asked.host is not None:
+            self._check(pool, "host_max", asked.processes)
+        if _is_auto(pool):
             raise Conflict(
                 f"Pool {asked.pool!r} scales by itself.",
                 field="pool",
@@ -77,17 +75,70 @@ class Wishes:
             )
         if asked.host is not None:
             self.drained = False
-            pool.processes = asked.processes
+            self._here[pool.name] = pool.processes = asked.processes
+            self._keep_host(pool)
         else:
-            self.spread(pool, asked.processes)
+            self._wish(pool, asked.processes)
         self._fleet.poke()
         return self._changed({asked.pool: pool.processes})
 
+    def recall(self, mine: HostWish, pools: dict[str, PoolWish]) -> None:
+        """Go on from what was asked before this supervisor was started.
+
+        A wish does not outlive the number in the configuration that it changed. Of
+        the workers of all hosts, this one begins with no more than it is configured
+        to have: who else is there is known a little later.
+        """
+        self.drained = mine.drained
+        self._configured = dict(mine.configured)
+        for name, pool in self._fleet.pools.items():
+            configured = pool.settings.processes
+            if mine.drained:
+                pool.processes = 0
+            if mine.configured.get(name, configured) != configured or _is_auto(pool):
+                continue
+            if name in mine.pools:
+                self._here[name] = pool.processes = mine.pools[name]
+            if name in pools:
+                self._totals[name] = pools[name].processes
+                self.spread(pool, self._totals[name])
+            if name not in mine.pools:
+                pool.processes = min(pool.processes, configured)
+
+    def respread(self) -> None:
+        """Share what was asked for anew, when hosts have come or gone to stay."""
+        now = self._fleet.now()
+        for name, total in self._totals.items():
+            pool = self._fleet.pools[name]
+            if not _is_auto(pool) and self._peers.settled(name, now):
+                self.spread(pool, total)
+
     def spread(self, pool: PoolState, total: int) -> None:
         """Have this host's share of all workers of a pool."""
+        if self.drained or pool.name in self._here:
+            return
+        hosts = self._peers.sharing(pool.name, self._fleet.now())
+        mine = share(total, hosts, self._peers.me)
+        most = pool.settings.host_max
+        pool.processes = mine if most is None else min(mine, most)
+
+    def _wish(self, pool: PoolState, total: int) -> None:
+        """Have so many on all hosts together; what one host alone has is forgotten."""
+        self._totals[pool.name] = total
         if not self.drained:
-            hosts = self._peers.sharing(pool.name, self._fleet.now())
-            pool.processes = share(total, hosts, self._peers.me)
+            self._here.pop(pool.name, None)
+        self.spread(pool, total)
+        self._keep("pool", pool.name, PoolWish(processes=total))
+        self._keep_host(pool)
+
+    def _keep_host(self, *pools: PoolState) -> None:
+        self._configured |= {one.name: one.settings.processes for one in pools}
+        said = HostWish(
+            drained=self.drained,
+            pools=self._here.copy(),
+            configured=self._configured.copy(),
+        )
+        self._keep("host", self._host, said)
 
     def drain(self, asked: DrainRequest) -> Changed:
         """Empty a host, a pool or a worker; what is not here is not changed."""
@@ -95,8 +146,15 @@ class Wishes:
         if asked.name == self._host:
             self.drained = True
             pools = self._fleet.pools
+            # One that scales by itself does so again when the host is not drained.
+            fixed = [one for one in pools.values() if not _is_auto(one)]
+            self._here = {one.name: 0 for one in fixed}
+            self._keep_host(*fixed)
         elif asked.name in self._fleet.pools:
-            pools = {asked.name: self._fleet.pools[asked.name]}
+            pool = self._fleet.pools[asked.name]
+            pools = {pool.name: pool}
+            if not _is_auto(pool):
+                self._wish(pool, 0)
         for pool in pools.values():
             pool.processes = 0
         leaving = [
@@ -109,27 +167,37 @@ class Wishes:
         self._fleet.poke()
         return self._changed(dict.fromkeys(pools, 0), [one.name for one in leaving])
 
-    def restart(self, asked: RestartRequest) -> Changed:
+    def restart(self, name: str, found: Configuration) -> Changed:
         """Replace the workers of a pool by what the configuration says now.
 
         Raises:
             NotFound: There is no such pool.
-            BadRequest: The configuration cannot be read.
         """
-        pool = self._pool(asked.pool)
-        found = self._reread()
-        if asked.pool not in found.pools:
+        pool = self._pool(name)
+        if name not in found.pools:
             raise NotFound(
-                f"The configuration has no [pools.{asked.pool}] any more.",
+                f"The configuration has no [pools.{name}] any more.",
                 field="pool",
-                hint=f"Put it back, or empty the pool: dspex drain {asked.pool}.",
+                hint=f"Put it back, or empty the pool: dspex drain {name}.",
             )
-        pool.settings = found.pools[asked.pool]
+        pool.settings = found.pools[name]
         pool.generation += 1
         pool.restarts.healthy()
         self._fleet.poke()
-        names = [one.name for one in self._fleet.of(asked.pool)]
-        return self._changed({asked.pool: pool.processes}, names)
+        names = [one.name for one in self._fleet.of(name)]
+        return self._changed({name: pool.processes}, names)
+
+    @staticmethod
+    def _check(pool: PoolState, setting: str, processes: int) -> None:
+        most: int | None = getattr(pool.settings, setting)
+        if most is not None and processes > most:
+            where = " on one host" if setting == "host_max" else ""
+            raise BadRequest(
+                f"Pool {pool.name!r} may have {most} workers at most{where}, "
+                f"not {processes}.",
+                field="processes",
+                hint=f"Raise pools.{pool.name}.{setting}, or ask for fewer.",
+            )
 
     def _pool(self, name: str) -> PoolState:
         pools = self._fleet.pools
@@ -151,3 +219,7 @@ class Wishes:
             pools=pools,
             workers=workers or [],
         )
+
+
+def _is_auto(pool: PoolState) -> bool:
+    return pool.settings.scale == "auto"

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -94,7 +95,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context.configuration, context.environ, pool)
-    memory = Memory(open_nvml(context.environ.get(VISIBLE)))
+    memory = _gpu_memory(context)
     found = _profile(context.configuration, name, pool, memory)
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
     programs = Programs(lms, pool.lm, threads, _program_runner(context))
@@ -176,6 +177,19 @@ def _pool(configuration: Configuration, name: str) -> Pool:
             f"No [pools.{name}] in the configuration. "
             f"Pools: {', '.join(sorted(configuration.pools))}."
         ) from None
+
+
+def _gpu_memory(context: Context) -> Memory:
+    gpus = open_nvml(context.environ.get(VISIBLE))
+    if not gpus() or sys.platform == "win32":
+        return Memory(gpus)
+    from dspex.bus.promises import Promises, folder
+
+    try:
+        return Memory(gpus, Promises(folder()))
+    except OSError as error:
+        _log.warning("GPU memory is not shared out with other processes: %s", error)
+        return Memory(gpus)
 
 
 def _language_models(
