@@ -45,7 +45,7 @@ def pupil(request: Received) -> str:
         return chat(reasoning="Hm.", answer=right if number % 3 else "Nowhere")
     if not outputs:
         return f"```\nName the capital, way {number}.\n```"
-    proposed = {name: f"Name the capital, way {number}." for name in outputs}
+    proposed = dict.fromkeys(outputs, f"Name the capital, way {number}.")
     if "Respond with a JSON object" in request.text("user"):
         return json.dumps(proposed)
     return chat(**proposed)

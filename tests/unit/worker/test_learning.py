@@ -358,7 +358,12 @@ async def test_an_agent_is_optimised_with_its_tools(bench: Bench) -> None:
     """Tools are called from the optimizer's thread as from any request."""
     subject = bench.subjects.tool("look")
     heard: list[Any] = []
-    await bench.offer(subject, lambda said: heard.append(said) or "Oslo")
+
+    def look(said: Any) -> str:
+        heard.append(said)
+        return "Oslo"
+
+    await bench.offer(subject, look)
     turns = {"next_thought": "Hm.", "next_tool_name": "look", "next_tool_args": "{}"}
 
     def acting(request: Received) -> str:
