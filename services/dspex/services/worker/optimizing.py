@@ -125,7 +125,7 @@ class Optimization:
             raise BadRequest(
                 "This optimizer needs a metric.",
                 field="metric",
-                hint='Send {"name": "exact_match"} or {"subject": "dspex.v1.tool.…"}.',
+                hint='Send {"name": "exact_match"} or {"subject": …}.',
             )
 
     async def run(self, teacher: Node | None) -> tuple[Specification, int]:

@@ -46,7 +46,7 @@ def check_metric(
         raise BadRequest(
             f"{path} needs either the name of a native metric or a subject.",
             field=path,
-            hint='Send {"name": "exact_match"} or {"subject": "dspex.v1.tool.…"}.',
+            hint='Send {"name": "exact_match"} or {"subject": …}.',
         )
     if metric.name is None:
         return
