@@ -41,6 +41,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "errors": 0,
         "mean": 1.0,
         "means": {"overlap": 1.0},
+        "scores": [1.0],
         "results": [
             {
                 "inputs": {"question": "What is the capital of Norway?"},

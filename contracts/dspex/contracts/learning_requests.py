@@ -51,7 +51,7 @@ class Evaluate(Body, frozen=True, kw_only=True):
         inputs: The fields of the examples that are inputs; default: the program's.
         threads: Examples in hand at a time.
         max_errors: Examples that may fail before all is given up; default: DSPy's, 10.
-        results: Whether to answer with every example, or with the numbers alone.
+        results: Whether to answer with all outputs, or with the scores alone.
         lm: Name of a language model, for all in the program that name none.
         config: What to change about it.
     """
@@ -116,7 +116,8 @@ class Evaluated(Struct, frozen=True, kw_only=True):
         errors: Examples that failed; they count as 0.
         mean: Of the metric's scores.
         means: Of the scores by the further metrics.
-        results: One per example, in order; as an Arrow column, ``result``.
+        scores: One per example, in order; as an Arrow column, ``score``.
+        results: What became of each; as an Arrow column of JSON, ``result``.
     """
 
     score: float
@@ -124,7 +125,8 @@ class Evaluated(Struct, frozen=True, kw_only=True):
     errors: int
     mean: float
     means: dict[str, float] = {}
-    results: list[ExampleResult] = []
+    scores: list[float] = []
+    results: list[ExampleResult] | None = None
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -95,12 +95,22 @@ async def test_what_fails_counts_as_nothing(bench: Bench) -> None:
             "also": {"f1": {"name": "f1"}},
         },
     )
+    short = await bench.learn(
+        "program.evaluate",
+        {
+            "program": PREDICT,
+            "dataset": EXAMPLES[:4],
+            "metric": EXACT,
+            "results": False,
+        },
+    )
 
     assert found["score"] == wanted.score == 25
     assert (found["errors"], found["count"], found["means"]) == (1, 4, {"f1": 0.25})
     failed = found["results"][1]
     assert failed["failure"]["code"] == "parse_failed"
     assert (failed["score"], failed["outputs"]) == (0, {})
+    assert (short["scores"], short["results"]) == ([1, 0, 0, 0], None)
 
 
 async def test_too_many_failures_end_it(bench: Bench) -> None:

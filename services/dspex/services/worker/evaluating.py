@@ -124,7 +124,8 @@ class Evaluation:
             errors=self._errors,
             mean=_mean(scores),
             means=means,
-            results=found if asked.results else [],
+            scores=scores,
+            results=found if asked.results else None,
         )
 
     async def _one(self, row: Mapping[str, Any]) -> Any:
