@@ -53,8 +53,9 @@ def with_learned(node: Node, module: dspy.Module) -> Specification:
             changes["otherwise"] = inner[-1]
     elif inner:
         changes["program"] = inner[0]
-    made: Specification = replace(spec, **changes)
-    return made
+    made: Any = replace(spec, **changes)
+    found: Specification = made
+    return found
 
 
 def _state(module: dspy.Module) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def _own(module: dspy.Module) -> Any:
     """
     copied = module.deepcopy()
     for _, predictor in copied.named_predictors():
-        signature = predictor.signature
+        signature: Any = predictor.signature
         predictor.signature = signature.with_instructions(signature.instructions)
     return copied
 
