@@ -12,7 +12,7 @@ from dspex.bus.calling import Functions
 from dspex.bus.events import Audience, Events
 from dspex.bus.tasks import Tasks
 from dspex.bus.testing import MemoryServer
-from dspex.contracts import encoding
+from dspex.contracts import catalog, encoding
 from dspex.contracts.configuration import Lm
 from dspex.contracts.program_requests import RunProgram
 from dspex.contracts.subjects import Subjects
@@ -62,6 +62,13 @@ class Bench:
         said = {"program": program, "inputs": inputs} | more
         body = encoding.decode(json.dumps(said).encode(), RunProgram)
         outcome = await self.programs.run("run", body, self.events)
+        return outcome.outputs
+
+    async def learn(self, operation: str, said: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate or optimise as a request's JSON would say; its outputs."""
+        wanted = catalog.operation(operation).request
+        body = encoding.decode(json.dumps(said).encode(), wanted)
+        outcome = await self.programs.run(operation, body, self.events)
         return outcome.outputs
 
     async def in_process(self, work: Callable[[], Any]) -> dict[str, Any]:

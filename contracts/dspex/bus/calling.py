@@ -1,13 +1,15 @@
-"""Calling functions that others offer on subjects: tools, rewards, vectorizers."""
+"""Calling what others offer: functions on subjects, and operations."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from dspex.bus import tracing
 from dspex.bus.core import NoResponders
 from dspex.contracts import encoding, headers
+from dspex.contracts.envelope import Failed, Reply, failure
 from dspex.contracts.failures import BadRequest, BusUnavailable, Forbidden, ToolFailed
 from dspex.contracts.subjects import covers
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 LONGEST = 256 * 1024
 """Longest answer of a function, bytes."""
+
+_ASKING = 30.0
+"""Seconds to wait for the answer of an operation."""
 
 _SHOWN = 300
 
@@ -93,6 +98,53 @@ class Functions:
         if said is not None or code is not None:
             raise ToolFailed(f"{code or ''} {said or ''}".strip()[:_SHOWN])
         return _read(subject, answer.data, answer.headers.get(headers.CONTENT_TYPE))
+
+
+class Operations:
+    """Asks for operations, as any client does.
+
+    Args:
+        bus: Where the routers are.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def call(
+        self, operation: str, body: Any, audience: Audience
+    ) -> dict[str, Any]:
+        """Ask for an operation, and return its outputs.
+
+        Args:
+            operation: Its name.
+            body: As the operation wants it.
+            audience: Of the request for which it is asked; its tenant asks.
+
+        Raises:
+            Failure: What it failed with, or that nobody answered.
+        """
+        until = time.time() + _ASKING
+        if audience.deadline:
+            until = min(until, audience.deadline / 1000)
+        sent = tracing.inject(
+            {headers.REQUEST: uuid4().hex, headers.DEADLINE: f"{until * 1000:.0f}"}
+        )
+        try:
+            answer = await self._bus.request(
+                audience.subjects.call(operation),
+                encoding.encode(body),
+                headers=sent,
+                timeout=max(0.001, until - time.time()),
+            )
+        except (NoResponders, TimeoutError):
+            raise BusUnavailable(
+                f"{operation} was not answered.",
+                hint="See that a router and a state program run.",
+            ) from None
+        reply: Reply = encoding.decode(answer.data, Reply)
+        if isinstance(reply, Failed):
+            raise failure(reply)
+        return reply.outputs
 
 
 def _read(subject: str, data: bytes, content_type: str | None) -> Any:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from dspex.contracts import (
     job_requests,
+    learning_requests,
     native_requests,
     program_requests,
     requests,
@@ -85,6 +86,22 @@ _ALL = (
         outputs=dict[str, Any],
         implementation="python",
         streams=True,
+    ),
+    Operation(
+        name="program.evaluate",
+        summary="Run a program on examples and score its answers.",
+        request=learning_requests.Evaluate,
+        outputs=learning_requests.Evaluated,
+        implementation="python",
+        columns=True,
+    ),
+    Operation(
+        name="program.optimize",
+        summary="Improve a program by examples, with an optimizer of DSPy's.",
+        request=learning_requests.Optimize,
+        outputs=learning_requests.Optimized,
+        implementation="python",
+        idempotent=False,
     ),
     Operation(
         name="program.put",

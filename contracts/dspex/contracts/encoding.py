@@ -154,9 +154,9 @@ def tag_bytes(value: bytes) -> dict[str, str]:
 def _arrow() -> Tables:
     if not _tables:
         raise Unsupported(
-            "Arrow streams are read by native-ops alone.",
+            "Arrow streams are read by native-ops and workers alone.",
             field="Content-Type",
-            hint="Send metric.batch as Arrow, and everything else as JSON.",
+            hint="Send metric.batch and program.evaluate as Arrow, all else as JSON.",
         )
     return _tables[0]
 

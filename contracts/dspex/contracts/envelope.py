@@ -228,13 +228,17 @@ class Delta(_Event, frozen=True, kw_only=True, tag="delta"):
 
 
 class Status(_Event, frozen=True, kw_only=True, tag="status"):
-    """Still alive: sent when a stream has been silent for five seconds.
+    """What is going on; also sent when a stream has been silent for five seconds.
 
     Attributes:
         message: What is going on, for people.
+        done: How much of it is done.
+        total: Of how much; 0: that is not known.
     """
 
     message: str
+    done: int = 0
+    total: int = 0
 
 
 class ToolCall(_Event, frozen=True, kw_only=True, tag="tool_call"):

@@ -12,6 +12,7 @@ from dspex.contracts import (
     admin,
     envelope,
     job_examples,
+    learning_examples,
     native_examples,
     pool_examples,
     program_examples,
@@ -63,6 +64,7 @@ REQUESTS: dict[str, Body] = {
         options=Options(accept="application/json"),
     ),
     **program_examples.REQUESTS,
+    **learning_examples.REQUESTS,
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
@@ -115,6 +117,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _PYTHON if name in ("react", "run") else _STATE)
         for name, outputs in program_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _PYTHON)
+        for name, outputs in learning_examples.OUTPUTS.items()
     },
     **{
         name: _done(outputs, _NATIVE)
@@ -183,7 +189,9 @@ EVENTS: dict[str, Any] = {
         **_EVENT, attempt=1, seq=1, operation="predict", pool="light", worker=WORKER
     ),
     "delta": envelope.Delta(**_EVENT, attempt=1, seq=2, field="answer", text="Beca"),
-    "status": envelope.Status(**_EVENT, attempt=1, seq=3, message="still running"),
+    "status": envelope.Status(
+        **_EVENT, attempt=1, seq=3, message="12 of 40 examples", done=12, total=40
+    ),
     "tool_call": envelope.ToolCall(
         **_EVENT, attempt=1, seq=2, call=1, tool="weather", arguments={"city": "Bergen"}
     ),

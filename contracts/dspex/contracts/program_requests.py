@@ -94,12 +94,14 @@ class PutProgram(Body, frozen=True, kw_only=True):
         expected_version: Store it only if this is the newest version now; 0: only if
             there is none.
         note: For people.
+        score: How good it is, percent, if that is known.
     """
 
     name: Name
     specification: Specification
     expected_version: Annotated[int, Meta(ge=0)] | None = None
     note: Annotated[str, Meta(max_length=1000)] = ""
+    score: float | None = None
 
 
 class GetProgram(Body, frozen=True, kw_only=True):
@@ -168,6 +170,7 @@ class StoredVersion(Struct, frozen=True, kw_only=True):
         digest: SHA-256 of the specification, in hexadecimal.
         note: For people.
         module: Which module or composition it is.
+        score: How good it is, percent, if that was said.
     """
 
     name: str
@@ -176,6 +179,7 @@ class StoredVersion(Struct, frozen=True, kw_only=True):
     digest: str
     module: str
     note: str = ""
+    score: float | None = None
 
 
 class StoredProgram(StoredVersion, frozen=True, kw_only=True):
@@ -302,6 +306,7 @@ class StoredRecord(Struct, frozen=True, kw_only=True):
         digest: SHA-256 of the specification.
         specification: What it is; absent: the program was deleted here.
         note: For people.
+        score: How good it is, percent, if that was said.
         sequences: Where in the bucket's stream the versions before it are.
     """
 
@@ -310,4 +315,5 @@ class StoredRecord(Struct, frozen=True, kw_only=True):
     digest: str = ""
     specification: dict[str, Any] | None = None
     note: str = ""
+    score: float | None = None
     sequences: dict[str, int] = {}

@@ -32,6 +32,15 @@ def score_metric(body: ScoreMetric) -> ScoredMetric:
     return ScoredMetric(score=metric.make(parameters)(body.prediction, body.answers))
 
 
+def check_known(name: str, parameters: dict[str, Any]) -> None:
+    """Refuse a metric that there is not.
+
+    Raises:
+        BadRequest: It, or one of its parameters, is unknown.
+    """
+    _made(name, parameters)
+
+
 def score_batch(body: ScoreBatch) -> ScoredBatch:
     """Score many predictions, each against its own answers.
 

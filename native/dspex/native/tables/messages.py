@@ -24,7 +24,13 @@ from dspex.native.tables.columns import (
     write_column,
 )
 
-COLUMNS = {"predictions": "prediction", "answers": "answers", "scores": "score"}
+COLUMNS = {
+    "predictions": "prediction",
+    "answers": "answers",
+    "scores": "score",
+    "dataset": "example",
+    "results": "result",
+}
 """For each field that travels as a column, what the column is called."""
 
 _KEY = "dspex"

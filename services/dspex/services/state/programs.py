@@ -248,6 +248,7 @@ def _record(
         digest=hashlib.sha256(encoded).hexdigest(),
         specification=plain,
         note=body.note,
+        score=body.score,
         sequences=dict(list(earlier.items())[-KEPT:]),
     )
 
@@ -304,6 +305,7 @@ def _version(name: str, record: StoredRecord) -> StoredVersion:
         digest=record.digest,
         module=str((record.specification or {}).get("module", "")),
         note=record.note,
+        score=record.score,
     )
 
 

@@ -232,7 +232,7 @@ def _rlm(node: Node, options: dict[str, Any]) -> dspy.Module:
         max_iters=spec.max_iters,
         max_llm_calls=spec.max_llm_calls,
         max_output_chars=spec.max_output_chars,
-        tools=[remote_tool(tool, threaded=True) for tool in spec.tools],
+        tools=[remote_tool(tool) for tool in spec.tools],
         **options,
     )
 

@@ -25,6 +25,7 @@ from dspex.services.worker.adapters import adapter
 from dspex.services.worker.calls import Call, overrides, running
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
 from dspex.services.worker.failures import to_failure
+from dspex.services.worker.learning import Learning, learn
 from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import Last, run_streaming
@@ -104,7 +105,9 @@ class Programs:
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
 
-    async def _run_program(self, asked: RunProgram | React, events: Events) -> Outcome:
+    async def _run_program(
+        self, asked: RunProgram | React | Learning, events: Events
+    ) -> Outcome:
         if self._threads is not None:
             raise Unsupported(
                 f"Programs as data need DSPy 3.0 or newer; this worker runs "
@@ -129,7 +132,11 @@ class Programs:
             dspy.context(trace=[]),
             dspy.track_usage() as tracker,
         ):
-            outputs = await self._runner.run(node, asked.inputs, events)
+            if isinstance(asked, Learning):
+                runner = self._runner
+                outputs = await learn(asked, node, runner, events, self._lms)
+            else:
+                outputs = await self._runner.run(node, asked.inputs, events)
         asked_lm = getattr(node.spec, "lm", None) or call.lm
         return Outcome(
             outputs=outputs, usage=_usage(tracker), lm=self._lms.describe(asked_lm)

@@ -19,7 +19,7 @@ from dspex.services.worker.streaming import Last, run_streaming
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from dspex.bus.calling import Functions
+    from dspex.bus.calling import Functions, Operations
     from dspex.bus.events import Audience, Events
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
@@ -40,6 +40,11 @@ class ProgramRunner:
         functions: What calls tools.
         own: Programs written in Python.
         interpreters: Makes what runs code that models write, if there is such.
+        operations: What asks for operations, such as ``program.put``.
+
+    Attributes:
+        functions: What calls tools.
+        operations: What asks for operations.
     """
 
     def __init__(
@@ -48,11 +53,14 @@ class ProgramRunner:
         functions: Functions | None = None,
         own: Own | None = None,
         interpreters: Interpreters | None = None,
+        *,
+        operations: Operations | None = None,
     ) -> None:
         self._find = find
         self._own = own or {}
         self._modules = Modules(interpreters)
         self.functions = functions
+        self.operations = operations
 
     async def prepared(
         self, program: Program, audience: Audience, path: str = "program"

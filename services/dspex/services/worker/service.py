@@ -16,7 +16,7 @@ import msgspec
 from dspy.utils import DummyLM
 from msgspec.structs import replace
 
-from dspex.bus.calling import Functions
+from dspex.bus.calling import Functions, Operations
 from dspex.bus.gpu import VISIBLE, Memory, open_nvml
 from dspex.bus.histories import Histories
 from dspex.bus.job_running import JobWorker
@@ -61,6 +61,15 @@ _log = logging.getLogger(__name__)
 DEFAULT_OPERATION = "predict"
 """What a message to a pool's subject asks for when it does not say."""
 
+_TALKATIVE = (
+    "dspy.evaluate",
+    "dspy.propose",
+    "dspy.teleprompt",
+    "dspy.utils.parallelizer",
+    "gepa",
+)
+"""What logs examples and prompts, which are the tenants' own."""
+
 OUT_OF_MEMORY = 12
 """Exit status of a worker in which an allocation failed, as the system numbers it."""
 
@@ -74,6 +83,8 @@ def configure_dspy() -> None:
     """
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     dspy.configure(disable_history=True, trace=None, warn_on_type_mismatch=False)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _as_it_is(run: Run) -> Run:
@@ -310,6 +321,7 @@ def _program_runner(context: Context) -> ProgramRunner:
         Functions(context.bus, configuration.tools.subjects),
         load_own(configuration.programs),
         sandbox(),
+        operations=Operations(context.bus),
     )
 
 

@@ -32,6 +32,7 @@ class Watch(BaseCallback):  # type: ignore[misc]  # DSPy ships no types
 
     def __init__(self) -> None:
         self.last: Exception | None = None
+        self._context: contextvars.Context | None = None
         self._stopped = False
         self._waits: set[Any] = set()
 
@@ -41,9 +42,31 @@ class Watch(BaseCallback):  # type: ignore[misc]  # DSPy ships no types
         for future in list(self._waits):
             future.cancel()
 
+    def begin(self) -> None:
+        """Remember the context of the thread that it watches."""
+        self._context = contextvars.copy_context()
+
+    def adopt(self) -> None:
+        """Give a thread of DSPy's own making what it lacks of that context.
+
+        DSPy's settings reach such threads, and so this; nothing else does.
+        """
+        if self._context is None or _thread.get(None) is not None:
+            return
+        known = contextvars.copy_context()
+        for variable, value in self._context.items():
+            if variable not in known:
+                variable.set(value)
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+        """Make a thread one of the request's."""
+        del call_id, instance, inputs
+        self.adopt()
+
     def on_lm_start(self, call_id: str, instance: Any, inputs: Any) -> None:
         """Go no further once it was stopped."""
         del call_id, instance, inputs
+        self.adopt()
         self.check()
 
     def on_module_end(
@@ -120,6 +143,7 @@ def _watched(
     work: Callable[[], Any], loop: asyncio.AbstractEventLoop, watch: Watch
 ) -> Any:
     _thread.set((loop, watch))
+    watch.begin()
     # What calls back here does so in this thread alone.
     with dspy.context(callbacks=[*dspy.settings.callbacks, watch]):
         return work()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -30,14 +31,14 @@ class RemoteTool(dspy.Tool):  # type: ignore[misc]  # DSPy ships no types
         return kwargs
 
 
-def remote_tool(tool: Tool, *, threaded: bool = False) -> dspy.Tool:
+def remote_tool(tool: Tool) -> dspy.Tool:
     """Make a tool of DSPy's from one that somebody offers.
 
     What goes wrong is the observation: the model is told, and may do better.
+    It may be called from the event loop, where it is awaited, and from a thread.
 
     Args:
         tool: As it was declared.
-        threaded: Whether it is called from a thread instead of a coroutine.
     """
 
     async def call(**arguments: Any) -> Any:
@@ -46,8 +47,12 @@ def remote_tool(tool: Tool, *, threaded: bool = False) -> dspy.Tool:
         except ToolFailed as failure:
             return f"Execution error in {tool.name}: {failure.message}"
 
-    def call_from_thread(**arguments: Any) -> Any:
-        return in_loop(call(**arguments))
+    def call_from_anywhere(**arguments: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return in_loop(call(**arguments))
+        return call(**arguments)
 
     properties: dict[str, Any] = tool.schema.get("properties", {})
     shown = {
@@ -56,7 +61,7 @@ def remote_tool(tool: Tool, *, threaded: bool = False) -> dspy.Tool:
     }
     make: Any = RemoteTool  # which takes the function by its place, as DSPy's does
     made: dspy.Tool = make(
-        call_from_thread if threaded else call,
+        call_from_anywhere,
         name=tool.name,
         desc=tool.description or None,
         args=shown,

@@ -1,0 +1,81 @@
+"""The operations that score programs and improve them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspex.contracts.failures import BusUnavailable
+from dspex.contracts.learning_requests import Evaluate, Optimize
+from dspex.services.worker.evaluating import Evaluation, plain
+from dspex.services.worker.optimizing import Optimization, learned_outputs
+
+if TYPE_CHECKING:
+    from dspex.bus.events import Events
+    from dspex.native.programs.nodes import Node
+    from dspex.services.worker.lms import LanguageModels
+    from dspex.services.worker.running import ProgramRunner
+
+Learning = Evaluate | Optimize
+
+
+async def learn(
+    asked: Learning,
+    node: Node,
+    runner: ProgramRunner,
+    events: Events,
+    lms: LanguageModels,
+) -> dict[str, Any]:
+    """Do what was asked; its outputs.
+
+    Args:
+        asked: What was asked.
+        node: The program, checked.
+        runner: Makes instances, and calls functions and operations.
+        events: Where progress is told.
+        lms: The worker's language models.
+
+    Raises:
+        Failure: It cannot be done.
+    """
+    _check_subjects(asked, runner, events)
+    if isinstance(asked, Evaluate):
+        module = runner.build(node)
+        return plain(await Evaluation(asked, node, module, events, lms).run())
+    optimization = Optimization(asked, node, runner.build, events, lms)
+    teacher = None
+    if asked.teacher is not None:
+        teacher = await runner.prepared(asked.teacher, events.audience, "teacher")
+    made, calls = await optimization.run(teacher)
+    score = await optimization.score(made)
+    outputs = learned_outputs(asked, made, calls, score)
+    if asked.put_as is not None:
+        outputs |= await _put(asked, outputs, runner, events)
+    return outputs
+
+
+def _check_subjects(asked: Learning, runner: ProgramRunner, events: Events) -> None:
+    metrics = {"metric": asked.metric}
+    if isinstance(asked, Evaluate):
+        metrics |= {f"also.{name}": metric for name, metric in asked.also.items()}
+    for path, metric in metrics.items():
+        if metric is not None and metric.subject is not None and runner.functions:
+            subject = metric.subject
+            runner.functions.check(subject, events.audience, f"{path}.subject")
+
+
+async def _put(
+    asked: Optimize, outputs: dict[str, Any], runner: ProgramRunner, events: Events
+) -> dict[str, Any]:
+    """Store it, as any client would."""
+    if runner.operations is None:
+        raise BusUnavailable("Nothing can be stored here.")
+    body: dict[str, Any] = {
+        "name": asked.put_as,
+        "specification": outputs["specification"],
+        "note": asked.note or f"{outputs['optimizer']} of this program",
+        "score": outputs["score"],
+    }
+    if asked.expected_version is not None:
+        body["expected_version"] = asked.expected_version
+    stored = await runner.operations.call("program.put", body, events.audience)
+    return {"name": stored["name"], "version": stored["version"]}
