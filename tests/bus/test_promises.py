@@ -36,8 +36,8 @@ async def test_others_are_waited_for_and_the_dead_are_not(tmp_path: Path) -> Non
     """What another process holds is not promised again, until it is killed."""
     folder = tmp_path / "gpus"
     command = [sys.executable, "-c", _OTHER, str(folder), str(60 * MIB)]
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-    other = await asyncio.create_subprocess_exec(*command, **pipes)
+    pipe = asyncio.subprocess.PIPE
+    other = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
         assert other.stdout is not None
         assert await other.stdout.readline() == b"told\n"
