@@ -14,6 +14,7 @@ from tests.support.stack import Program, Stack, worker_environ
 
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.bus.core import NoResponders
+from dspex.contracts import catalog
 from dspex.contracts.failures import BusUnavailable
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ async def test_heartbeat_says_what_a_worker_can_do(stack: Stack) -> None:
     """Capacity, operations, models and versions are in every heartbeat."""
     beat = stack.beats()[0]
 
-    assert beat.operations == ["predict", "chain_of_thought"]
+    assert beat.operations == catalog.served_by("python")
     assert beat.concurrency == 16
     assert beat.lms == ["default"]
     assert beat.dspy

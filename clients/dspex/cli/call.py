@@ -58,7 +58,7 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     body = values.body(arguments.body)
     if arguments.signature is not None:
         body["signature"] = arguments.signature
-    fields = _fields(arguments.operation, arguments.session)
+    fields = _fields(arguments.operation, getattr(arguments, "session", ""))
     if "signature" not in body and getattr(fields.get("signature"), "required", False):
         raise BadRequest(
             "--signature is missing.",

@@ -6,7 +6,7 @@ import html
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dspex.contracts.journaling import Redact
@@ -58,6 +58,7 @@ def test_nothing_else_changes(message: object) -> None:
     assert found.of(event) == event
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(secret=SECRETS.filter(lambda text: len(text.strip()) > 20))
 def test_the_beginning_of_a_value(secret: str) -> None:
     """A text that quotes only the beginning of a value is left out as a whole."""

@@ -119,7 +119,11 @@ def test_events_that_are_missing_are_a_difference() -> None:
 
 def test_a_failure_is_its_code_and_message() -> None:
     """Hints may get better from one release to the next."""
-    said: dict[str, Any] = {"code": "lm_timeout", "category": "provider", "message": "slow"}
+    said: dict[str, Any] = {
+        "code": "lm_timeout",
+        "category": "provider",
+        "message": "slow",
+    }
     recorded = [started(), event(FailedEvent, 2, **said)]
 
     same = [started(), event(FailedEvent, 2, **said, hint="Wait.")]

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         WaitJob,
     )
 
+BURIALS, BURIAL = 20, 0.1
+"""Looks for the dead letter of a job that has just died, and seconds between two."""
+
 MOST_WAITING = 128
 """``job.wait``s in hand at a time: each takes a place of a request."""
 
@@ -153,10 +156,19 @@ class Jobs:
             await tell_end(self.store, step.record, None, self._bus.max_payload)
         return await self._show(await self._read(tenant, body.job))
 
+    async def _buried(self, tenant: str, job: str) -> JobRecord:
+        """A job; if it has just died, once its dead letter is written."""
+        for _ in range(BURIALS):
+            record = await self._read(tenant, job)
+            if record.state != "dead" or record.dead:
+                break
+            await asyncio.sleep(BURIAL)
+        return record
+
     async def retry(self, body: RetryJob, events: Events) -> Outcome:
         """``job.retry``."""
         tenant = _tenant(events)
-        record = await self._read(tenant, body.job)
+        record = await self._buried(tenant, body.job)
         if record.state != "dead" or not record.dead:
             if record.generation and not record.ended:
                 return await self._show(record)  # it was just now

@@ -299,7 +299,7 @@ class Sessions:
             try:
                 problem = await asyncio.shield(task)
             except asyncio.CancelledError:
-                if task.done() or me is None:
+                if task.cancelled() or me is None:
                     raise
                 me.uncancel()
                 continue
