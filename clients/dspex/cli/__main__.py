@@ -21,6 +21,7 @@ from dspex.cli import (
     journal,
     pools,
     provision,
+    replay,
     session,
     up,
 )
@@ -130,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     _add_session(_add(commands, "session", "look at sessions, end one", _SESSION))
     kept = _add(commands, "journal", "look at what happened", journal.ABOUT)
     journal.add(kept.add_subparsers(dest="what", metavar="WHAT", required=True))
+    replay.add(_add(commands, "replay", "send recorded requests again", replay.ABOUT))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return found
@@ -290,6 +292,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor.main,
     **pools.COMMANDS,
     "journal": journal.main,
+    "replay": replay.main,
 }
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class Reader:
                     yield Damaged(sequence=last + 1, why=f"{missing} missing")
                 last = sequence
                 found = self.read(message)
-                if until is not None and _stored(message) > until:
+                if until is not None and stored_at(message) > until:
                     return
                 yield found
 
@@ -136,7 +136,7 @@ class Reader:
             return Damaged(sequence=sequence, subject=subject, why=failure.message)
         return Entry(
             sequence=sequence,
-            stored=_stored(message),
+            stored=stored_at(message),
             subject=subject,
             tenant=tenant,
             said=said,
@@ -181,7 +181,8 @@ class Reader:
         return [subjects.events(request), subjects.session_events(request)]
 
 
-def _stored(message: Message) -> float:
+def stored_at(message: Message) -> float:
+    """When a message was stored, unix milliseconds by the server's clock."""
     text = message.headers.get(STORED, "")
     # Nanoseconds are three digits more than Python reads.
     head, _, fraction = text.removesuffix("Z").partition(".")

@@ -312,6 +312,10 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.discover``: router to workers, heartbeat now."""
         return f"{self._root()}.discover"
 
+    def replayed(self) -> str:
+        """``dspex.v1.replay.call``: worker to a replay, what the record answered."""
+        return f"{self._root()}.replay.call"
+
     def sender(self, subject: str) -> Subjects:
         """The subjects as the tenant sees them who published on ``subject``."""
         tokens = self._tokens(subject)

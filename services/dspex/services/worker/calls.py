@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.calling import Functions
     from dspex.bus.events import Events
+    from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.requests import LmConfig
     from dspex.services.worker.lms import LanguageModels
 
@@ -47,7 +48,7 @@ class Call:
     """
 
     lms: LanguageModels
-    functions: Functions | None
+    functions: Functions | RecordedFunctions | None
     events: Events
     lm: str
     config: dict[str, Any]

@@ -17,9 +17,12 @@ from dspex.contracts.failures import BadRequest, LmAuth, NotFound, Unsupported, 
 from dspex.contracts.requests import LmConfig
 from dspex.services.worker.engines import CONSTRAINED, NATIVE, Engine, Native, Support
 from dspex.services.worker.recorded import RecordedLM
+from dspex.services.worker.replayed import ReplayedLM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dspex.bus.replaying import Answers
 
 OVERRIDES = frozenset(LmConfig.__struct_fields__)
 """Options that a request may set. Keys and addresses are never among them."""
@@ -43,6 +46,10 @@ class Builtin:
     key: str = dataclasses.field(repr=False)
 
 
+_NOWHERE = Builtin("http://127.0.0.1:9/v1", "none")
+"""In place of a provider, where none is called."""
+
+
 class LanguageModels:
     """Language models by name; each is built when it is first asked for.
 
@@ -52,6 +59,7 @@ class LanguageModels:
         builtin: The server of the built-in model, if one runs.
         connections: Most connections to one model's server, at least as many as the
             worker runs requests.
+        answers: Where a replay has its answers from; absent: from providers.
     """
 
     def __init__(
@@ -61,10 +69,13 @@ class LanguageModels:
         environ: Mapping[str, str],
         builtin: Builtin | None = None,
         connections: int = 512,
+        answers: Answers | None = None,
     ) -> None:
         self._configured = dict(configured)
         self._environ = environ
-        self._builtin = builtin
+        self._answers = answers
+        self._kind: type[RecordedLM] = RecordedLM if answers is None else ReplayedLM
+        self._builtin = builtin if answers is None else _NOWHERE
         self._connections = connections
         self._built: dict[str, RecordedLM] = {}
 
@@ -79,6 +90,8 @@ class LanguageModels:
         if name not in self._built:
             lm = self._built[name] = self._build(self._lm(name))
             lm.name, lm.secrets = name, lambda: self.secrets
+            if isinstance(lm, ReplayedLM):
+                lm.answers = self._answers
         return self._built[name]
 
     def for_request(self, name: str, overrides: Mapping[str, Any]) -> RecordedLM:
@@ -146,7 +159,7 @@ class LanguageModels:
         key = self._key(lm)
         if lm.response_schema:
             return self._build_local(lm, key)
-        probe = _plain(lm, key)
+        probe = _plain(lm, key, self._kind)
         if NATIVE is None or not (selected := NATIVE.select(probe)).native:
             return probe  # DSPy hands this one to LiteLLM, and so do we
         provider = selected.resolution.provider
@@ -159,7 +172,7 @@ class LanguageModels:
             api_keys={provider: key} if key else None,
             base_urls={provider: lm.api_base} if lm.api_base else None,
         )
-        return _with_engine(lm, lm.model, engine)
+        return _with_engine(lm, lm.model, engine, self._kind)
 
     def _build_builtin(self, lm: Lm) -> RecordedLM:
         if self._builtin is None:
@@ -212,12 +225,14 @@ class LanguageModels:
             api_keys={server.provider: server.key} if server.key else None,
             providers=(definition,),
         )
-        return _with_engine(lm, f"{server.provider}/{model}", engine)
+        return _with_engine(lm, f"{server.provider}/{model}", engine, self._kind)
 
     def _key(self, lm: Lm) -> str | None:
         if not lm.api_key_env:
             return lm.api_key
         key = self._environ.get(lm.api_key_env)
+        if not key and self._answers is not None:
+            return _NOWHERE.key
         if not key:
             raise LmAuth(
                 f"The key of {lm.model!r} should be in the environment variable "
@@ -245,8 +260,10 @@ def _timeouts(native: Native, lm: Lm) -> Any:
     )
 
 
-def _with_engine(lm: Lm, model: str, engine: Engine) -> RecordedLM:
-    return RecordedLM(
+def _with_engine(
+    lm: Lm, model: str, engine: Engine, kind: type[RecordedLM]
+) -> RecordedLM:
+    return kind(
         model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,
@@ -257,11 +274,11 @@ def _with_engine(lm: Lm, model: str, engine: Engine) -> RecordedLM:
     )
 
 
-def _plain(lm: Lm, key: str | None) -> RecordedLM:
+def _plain(lm: Lm, key: str | None, kind: type[RecordedLM]) -> RecordedLM:
     clients: dict[str, Any] = {"timeout": lm.timeout_s}
     clients |= {"api_key": key} if key else {}
     clients |= {"api_base": lm.api_base} if lm.api_base else {}
-    return RecordedLM(
+    return kind(
         lm.model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,

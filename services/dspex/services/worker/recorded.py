@@ -17,6 +17,7 @@ import dspy
 
 from dspex.bus.recording import Records
 from dspex.contracts.records import CallFailure, LmCall, ToolCall
+from dspex.contracts.replays import Asked
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.plain import parameters, plain
 
@@ -133,6 +134,17 @@ class Call:
         self._at = time.time()
         self._begun = time.perf_counter()
 
+    def asked(self) -> Asked:
+        """What it asks, as its record will have it."""
+        audience = self.records.audience
+        return Asked(
+            request=audience.request,
+            attempt=audience.attempt,
+            call=self._number,
+            messages=self._messages,
+            parameters=self._parameters,
+        )
+
     def piece(self, text: str) -> None:
         """A piece of a streamed answer came."""
         self._pieces.append((self._ms(), len(text)))
@@ -186,6 +198,12 @@ class Call:
 
     def _ms(self) -> float:
         return round((time.perf_counter() - self._begun) * 1000, 3)
+
+
+def asked() -> Asked | None:
+    """What the call that is being made asks; ``None``: it is not recorded."""
+    call = _open.get()
+    return None if call is None else call.asked()
 
 
 class ToolRecord:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.calling import Functions, Operations
     from dspex.bus.events import Audience, Events
+    from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.modules import Interpreters
@@ -50,7 +51,7 @@ class ProgramRunner:
     def __init__(
         self,
         find: Find | None = None,
-        functions: Functions | None = None,
+        functions: Functions | RecordedFunctions | None = None,
         own: Own | None = None,
         interpreters: Interpreters | None = None,
         *,

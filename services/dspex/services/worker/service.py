@@ -22,6 +22,7 @@ from dspex.bus.histories import Histories
 from dspex.bus.job_running import JobWorker
 from dspex.bus.program import VERSION, Context
 from dspex.bus.provisioning import Names
+from dspex.bus.replaying import VARIABLE, Answers, RecordedFunctions
 from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
@@ -47,7 +48,7 @@ from dspex.services.worker.streaming import chunks
 from dspex.services.worker.threads import Threads, contexts_are_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from dspex.bus.core import Bus, Message
     from dspex.bus.events import Events
@@ -105,7 +106,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     name: str = context.arguments.pool
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
-    lms = _language_models(context.configuration, context.environ, pool)
+    lms = _language_models(context, pool)
     memory = _gpu_memory(context)
     found = _profile(context.configuration, name, pool, memory)
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
@@ -203,9 +204,15 @@ def _gpu_memory(context: Context) -> Memory:
         return Memory(gpus)
 
 
-def _language_models(
-    configuration: Configuration, environ: Mapping[str, str], pool: Pool
-) -> LanguageModels:
+def _answers(context: Context, what: str) -> Answers | None:
+    """Where a replay has the answers of ``lm`` or ``tools`` from; ``None``: nowhere."""
+    if what not in context.environ.get(VARIABLE, "").split(","):
+        return None
+    return Answers(context.bus, context.configuration.subjects)
+
+
+def _language_models(context: Context, pool: Pool) -> LanguageModels:
+    configuration, environ = context.configuration, context.environ
     if pool.lm not in configuration.lms:
         raise ConfigurationError(
             f"No [lms.{pool.lm}] in the configuration. Set DSPEX_LM to a model such "
@@ -216,6 +223,7 @@ def _language_models(
         configuration.lms,
         environ=environ,
         builtin=Builtin(url, key) if url and key else None,
+        answers=_answers(context, "lm"),
     )
 
 
@@ -315,10 +323,14 @@ def _operations() -> list[str]:
 
 def _program_runner(context: Context) -> ProgramRunner:
     configuration = context.configuration
+    functions: Functions | RecordedFunctions
+    functions = Functions(context.bus, configuration.tools.subjects)
+    if answers := _answers(context, "tools"):
+        functions = RecordedFunctions(functions, answers)
     histories = Histories(context.bus, Names(configuration.prefix).programs)
     return ProgramRunner(
         StoredPrograms(histories).find,
-        Functions(context.bus, configuration.tools.subjects),
+        functions,
         load_own(configuration.programs),
         sandbox(),
         operations=Operations(context.bus),

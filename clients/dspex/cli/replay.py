@@ -1,0 +1,288 @@
+"""``dspex replay``: recorded requests again, from the record or for real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+
+from dspex.bus import settings
+from dspex.bus.journal import Damaged, Reader
+from dspex.bus.replaying import Record
+from dspex.cli import home, journal_select, replay_lives
+from dspex.cli.asking import connected
+from dspex.cli.call import report
+from dspex.cli.console import aligned, console
+from dspex.cli.journal import Trouble
+from dspex.cli.replay_run import Again, How
+from dspex.cli.replay_shadow import StoredBefore, Wish, shadow
+from dspex.contracts.failures import BadRequest, Failure
+from dspex.contracts.replays import Replayed
+from dspex.contracts.subjects import Subjects, token
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from dspex.bus.connection import NatsBus
+    from dspex.contracts.configuration import Configuration
+
+ABOUT = """\
+Send recorded requests again, into processes of its own under a prefix of its own.
+
+  exact  models and tools answer from the record: offline, without keys
+  diff   the same with the programs, the configuration and the DSPy of now
+  live   with real models, such as another one: --lm other
+
+  dspex replay exact --since 1h
+  dspex replay exact --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71 --json
+  dspex replay diff --session chat-1 --metric f1
+  dspex replay live --operation predict --lm other
+"""
+
+END = """\
+Exit status 0 if every request is identical; of live: if every one was answered.
+"""
+
+MODES = ("exact", "diff", "live")
+
+_BAR = 30
+
+
+def add(found: argparse.ArgumentParser) -> None:
+    """The command line of ``dspex replay``."""
+    found.epilog = END
+    found.add_argument("mode", metavar="MODE", choices=MODES, help=", ".join(MODES))
+    found.add_argument(
+        "--request",
+        dest="requests",
+        nargs="+",
+        default=[],
+        metavar="R",
+        help="only these",
+    )
+    journal_select.add(found)
+    found.add_argument("--url", metavar="URL", help="NATS server, host:port")
+    found.add_argument(
+        "--into",
+        default="",
+        metavar="PREFIX",
+        help="prefix of the replay, whose journal is kept (default: one that goes)",
+    )
+    found.add_argument("--lm", default="", metavar="NAME", help="another model")
+    found.add_argument(
+        "--metric", default="", metavar="NAME", help="of new outputs, such as f1"
+    )
+    found.add_argument(
+        "--allow-tools", action="store_true", help="call tools, also again"
+    )
+    found.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter of the workers, such as one with another DSPy",
+    )
+    found.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="keep what came of each request there, and go on where it ends",
+    )
+    found.add_argument("--json", action="store_true", help="print JSON, line by line")
+
+
+def main(given: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    environ = dict(os.environ)
+    try:
+        found = settings.load(given.config, environ)
+        url = home.find_url(given.url, environ, found, Path())
+        return asyncio.run(_run(url, found, given))
+    except Failure as failure:
+        report(failure, as_json=given.json)
+        return 1
+
+
+async def _run(url: str, found: Configuration, given: argparse.Namespace) -> int:
+    prefix = token(given.into or f"replay{uuid4().hex[:8]}", "into")
+    if prefix == found.prefix:
+        raise BadRequest(
+            "A replay does not go where the requests came from.",
+            hint="Name another prefix, or none.",
+            field="into",
+        )
+    bus = await connected(url, found, "dspex-replay")
+    try:
+        session = Session(bus, found, given)
+        return await session.run(url, prefix)
+    finally:
+        await bus.close()
+
+
+class Session:
+    """One run of the command.
+
+    Args:
+        bus: Where.
+        found: The configuration.
+        given: The command line.
+    """
+
+    def __init__(
+        self, bus: NatsBus, found: Configuration, given: argparse.Namespace
+    ) -> None:
+        self._bus = bus
+        self._found = found
+        self._given = given
+        self._reader = Reader(bus, found.subjects)
+        self._trouble = Trouble()
+        self._out = console(dict(os.environ), sys.stderr)
+        self._done = _done(given.resume)
+        self._all: list[Replayed] = []
+
+    async def run(self, url: str, prefix: str) -> int:
+        """Replay what is wanted; returns the exit status."""
+        given = self._given
+        wanted = journal_select.wanted(given)
+        chosen = await replay_lives.choose(
+            self._reader, wanted, given.requests, self._trouble.take
+        )
+        if not chosen:
+            raise BadRequest(
+                "The journal has no such request.",
+                hint="`dspex journal ls` lists what there is.",
+            )
+        wish = Wish(
+            url=url,
+            prefix=prefix,
+            pools=sorted(self._found.pools),
+            from_record=_from_record(given),
+            python=given.python,
+            config=given.config,
+            keep=bool(given.into),
+        )
+        async with shadow(self._bus, wish, self._out.step):
+            async for one in self._replays(chosen, prefix):
+                self._tell(one)
+        self._trouble.report()
+        return self._summary()
+
+    async def _replays(
+        self, chosen: list[replay_lives.Chosen], prefix: str
+    ) -> AsyncIterator[Replayed]:
+        programs = StoredBefore(self._bus, self._found.prefix, prefix)
+        await programs.read()
+        again = await self._again(prefix)
+        for number, one in enumerate(chosen, 1):
+            self._progress(number, len(chosen))
+            until = one.at if self._given.mode == "exact" else float("inf")
+            await programs.put(until)
+            recorded = await replay_lives.read(self._reader, one)
+            if isinstance(recorded, Damaged):
+                self._trouble.take(recorded)
+                yield Replayed(
+                    request=one.request,
+                    replayed_as=None,
+                    status="failed",
+                    why=recorded.why,
+                )
+            elif recorded is not None:
+                known = self._done.get(one.request)
+                if known is None or recorded.session or recorded.state:
+                    known = await again.replay(recorded)
+                yield known
+
+    async def _again(self, prefix: str) -> Again:
+        given, subjects = self._given, Subjects(prefix)
+        record = None
+        if _from_record(given):
+            record = Record(self._bus, subjects)
+            await record.start()
+        how = How(
+            lm=given.lm,
+            metric=given.metric,
+            answered=given.mode == "live",
+            pools=frozenset(self._found.pools),
+        )
+        return Again(self._bus, subjects, record, how)
+
+    def _tell(self, one: Replayed) -> None:
+        self._all.append(one)
+        line = msgspec.json.encode(one).decode()
+        if self._given.resume is not None and one.request not in self._done:
+            with self._given.resume.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        if self._given.json:
+            print(line, flush=True)
+
+    def _progress(self, number: int, of: int) -> None:
+        if sys.stderr.isatty():
+            filled = _BAR * number // of
+            bar = "#" * filled + "." * (_BAR - filled)
+            end = "\n" if number == of else ""
+            print(f"\r[{bar}] {number}/{of}", end=end, file=sys.stderr, flush=True)
+
+    def _summary(self) -> int:
+        counts = Counter(one.status for one in self._all)
+        scores = [one.score for one in self._all if one.score is not None]
+        said: dict[str, Any] = {"replayed": len(self._all), **counts}
+        if scores:
+            said["score"] = round(sum(scores) / len(scores), 4)
+        if self._given.json:
+            print(msgspec.json.encode({"summary": said}).decode(), flush=True)
+        else:
+            _table(self._all)
+            print(", ".join(f"{name} {one}" for name, one in said.items()))
+        bad = {"failed"} if self._given.mode == "live" else {*counts} - {"identical"}
+        return int(not self._all or any(counts[status] for status in bad))
+
+
+def _from_record(given: argparse.Namespace) -> str:
+    lm = "" if given.mode == "live" else "lm"
+    tools = "" if given.allow_tools else "tools"
+    return ",".join(filter(None, (lm, tools)))
+
+
+def _done(path: Path | None) -> dict[str, Replayed]:
+    """What an earlier run that was kept there came to."""
+    if path is None or not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        found = [msgspec.json.decode(line, type=Replayed) for line in lines]
+    except msgspec.DecodeError as error:
+        raise BadRequest(
+            f"{path} holds no replay: {error}.",
+            hint="Name the file of an earlier --resume, or a new one.",
+        ) from None
+    return {one.request: one for one in found}
+
+
+def _table(replayed: list[Replayed]) -> None:
+    rows: list[tuple[str, ...]] = [("request", "status", "first difference")]
+    rows += [
+        (one.request, one.status, _difference(one))
+        for one in replayed
+        if one.status != "identical"
+    ]
+    if len(rows) > 1:
+        for line in aligned(rows):
+            print(line)
+    for one in replayed:
+        if one.first_difference is not None and one.first_difference.diff:
+            print(f"\n{one.request}, call {one.first_difference.call}")
+            print("\n".join(one.first_difference.diff))
+
+
+def _difference(one: Replayed) -> str:
+    found = one.first_difference
+    if found is None:
+        return one.why
+    before, after = f"{found.recorded!r:.60}", f"{found.replayed!r:.60}"
+    return f"{found.path}: {before} -> {after}"

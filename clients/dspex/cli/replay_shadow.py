@@ -1,0 +1,223 @@
+"""Where a replay runs: processes of its own, under a prefix that nobody else uses."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dspex.bus.batches import SUBJECT, batch, sequence_of
+from dspex.bus.children import Child, Ended, Program, Role
+from dspex.bus.core import NoResponders
+from dspex.bus.durable import Appender, api
+from dspex.bus.durable import Entry as Append
+from dspex.bus.journal import stored_at
+from dspex.bus.provisioning import Names, declared
+from dspex.bus.replaying import VARIABLE
+from dspex.bus.stores import OPERATION
+from dspex.bus.tasks import Tasks
+from dspex.cli.readiness import News, Readiness, Waiting, hostname
+from dspex.contracts import encoding
+from dspex.contracts.failures import Failure, NoWorker
+from dspex.contracts.program_requests import StoredRecord
+from dspex.contracts.subjects import Subjects
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
+
+READY_WITHIN = 120.0
+GRACE = 10.0
+AGAIN = 0.1
+JOURNAL_MIB = "64"
+
+_SERVICES: dict[Role, str] = {
+    "router": "dspex.router",
+    "native": "dspex.native",
+    "state": "dspex.services.state",
+}
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start.
+
+    Attributes:
+        url: Address of the NATS server.
+        prefix: First token of every subject.
+        pools: A worker is started for each.
+        from_record: What of ``lm`` and ``tools`` the record answers.
+        python: Interpreter of the workers.
+        config: File that every program reads; ``None`` for the defaults.
+        keep: Whether streams and buckets stay when the processes end.
+    """
+
+    url: str
+    prefix: str
+    pools: list[str]
+    from_record: str
+    python: str = sys.executable
+    config: Path | None = None
+    keep: bool = False
+
+
+@asynccontextmanager
+async def shadow(
+    bus: NatsBus, wish: Wish, say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Router, native-ops, state and workers of a replay, while the block runs.
+
+    Raises:
+        NoWorker: One of them cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="dspex-replay-") as folder:
+        children = [Child(one, Path(folder) / one.name) for one in _programs(wish)]
+        watching = Tasks()
+        try:
+            say(f"starting {len(children)} processes under {wish.prefix}")
+            await _start(bus, Subjects(wish.prefix), children, watching)
+            yield
+        finally:
+            await watching.cancel()
+            await asyncio.gather(*(one.stop(GRACE) for one in children))
+            if not wish.keep:
+                await _remove(bus, Subjects(wish.prefix))
+
+
+class StoredBefore:
+    """The stored programs of another prefix, put in as of a time.
+
+    Args:
+        bus: Where both are.
+        source: The prefix of what was recorded.
+        target: The prefix of the replay.
+    """
+
+    def __init__(self, bus: NatsBus, source: str, target: str) -> None:
+        self._bus = bus
+        self._from, self._to = Names(source).programs, Names(target).programs
+        self._appender = Appender(bus)
+        self._waiting: list[Message] = []
+        self._sequences: dict[str, int] = {}
+
+    async def read(self) -> None:
+        """Learn which versions there are."""
+        last = 0
+        while some := await batch(self._bus, f"KV_{self._from}", last):
+            self._waiting += some
+            last = sequence_of(some[-1])
+
+    async def put(self, until: float) -> None:
+        """Store what was stored until then, unix milliseconds."""
+        while self._waiting and stored_at(self._waiting[0]) <= until:
+            await self._put(self._waiting.pop(0))
+
+    async def _put(self, message: Message) -> None:
+        subject = message.headers[SUBJECT].replace(self._from, self._to, 1)
+        deleted = message.headers.get(OPERATION)
+        data = message.data if deleted else self._moved(message.data)
+        at = await self._appender.append(
+            Append(
+                subject=subject,
+                data=data,
+                headers={OPERATION: deleted} if deleted else {},
+            )
+        )
+        self._sequences[str(sequence_of(message))] = at
+
+    def _moved(self, data: bytes) -> bytes:
+        """A version that says where those before it are now."""
+        record: StoredRecord = encoding.decode(data, StoredRecord)
+        there = {
+            version: self._sequences[str(old)]
+            for version, old in record.sequences.items()
+            if str(old) in self._sequences
+        }
+        return encoding.encode(msgspec.structs.replace(record, sequences=there))
+
+
+def _programs(wish: Wish) -> list[Program]:
+    environ = {
+        "DSPEX_NATS_URL": wish.url,
+        "DSPEX_PREFIX": wish.prefix,
+        "DSPEX_PARENT_PIPE": "1",
+        # What a replay is asked and told goes by records, so all of it is kept.
+        "DSPEX_JOURNAL_ON": "true",
+        "DSPEX_JOURNAL_SAMPLE": "1.0",
+        "DSPEX_JOURNAL_MAX_MIB": JOURNAL_MIB,
+        # The last attempt is replayed, and ends as it did.
+        "DSPEX_ROUTER_RETRIES": "0",
+    }
+    config = ("--config", str(wish.config)) if wish.config else ()
+    found = [
+        Program(
+            name=role,
+            role=role,
+            argv=(sys.executable, "-m", module, *config),
+            environ=environ,
+        )
+        for role, module in _SERVICES.items()
+    ]
+    recorded = {VARIABLE: wish.from_record} if wish.from_record else {}
+    for pool in wish.pools:
+        argv = (wish.python, "-m", "dspex.services.worker", "--pool", pool, *config)
+        name = f"worker-{pool}"
+        found.append(
+            Program(name=name, role="worker", argv=argv, environ=environ | recorded)
+        )
+    return found
+
+
+async def _start(
+    bus: NatsBus, subjects: Subjects, children: Iterable[Child], watching: Tasks
+) -> None:
+    news: News = asyncio.Queue(1024)
+    for child in children:
+        await child.start()
+        watching.start(_report(child, news), f"end of {child.program.name}")
+    others = {
+        one.pid: one.program.name for one in children if one.program.role != "router"
+    }
+    waiting = Waiting(bus, subjects, news, lambda _: None)
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            await waiting.until_ready(Readiness(others, hostname(), router=True))
+            await _router_answers(bus, subjects)
+            await bus.publish(subjects.discover())
+    except (Ended, TimeoutError) as error:
+        tails = "\n".join(one.tail() for one in children)
+        raise NoWorker(
+            f"The processes of the replay did not get ready. {error}\n{tails}"
+        ) from None
+
+
+async def _report(child: Child, news: News) -> None:
+    await child.wait()
+    await news.put(child)
+
+
+async def _router_answers(bus: NatsBus, subjects: Subjects) -> None:
+    body = encoding.encode({"signature": "question -> answer"})
+    while True:
+        try:
+            answer = await bus.request(subjects.call("signature.parse"), body)
+        except (NoResponders, TimeoutError):
+            await asyncio.sleep(AGAIN)
+            continue
+        if encoding.decode(answer.data, dict).get("type") == "done":
+            return
+        await asyncio.sleep(AGAIN)
+
+
+async def _remove(bus: NatsBus, subjects: Subjects) -> None:
+    for one in declared(subjects):
+        try:
+            await api(bus, f"STREAM.DELETE.{one.name}")
+        except Failure:
+            continue  # it was never made

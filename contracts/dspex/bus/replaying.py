@@ -1,0 +1,172 @@
+"""Answers from the record: the replay that has them, and the worker that asks.
+
+A worker that is started for a replay calls no language model and no tool. It asks
+``dspex.v1.replay.call`` under its own prefix, and the replay answers there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dspex.bus.core import NoResponders
+from dspex.bus.tasks import Tasks
+from dspex.contracts import encoding
+from dspex.contracts.failures import (
+    BadRequest,
+    BusUnavailable,
+    Failure,
+    NotFound,
+    ToolFailed,
+)
+from dspex.contracts.replays import Asked, FromRecord
+from dspex.contracts.subjects import answerable
+
+if TYPE_CHECKING:
+    from dspex.bus.calling import Functions
+    from dspex.bus.core import Bus, Message
+    from dspex.bus.events import Audience
+    from dspex.contracts.replays import Script
+    from dspex.contracts.subjects import Subjects
+
+VARIABLE = "DSPEX_REPLAY"
+"""Tells a worker to ask the record: ``lm`` for language models alone, ``lm,tools`` for
+tools too. Only what starts a replay sets it."""
+
+ANSWER_WITHIN = 30.0
+"""Seconds in which the record is answered from."""
+
+
+class Answers:
+    """Asks the record, from any thread and any event loop.
+
+    Args:
+        bus: Of the event loop that makes this.
+        subjects: Under the replay's prefix.
+    """
+
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subject = subjects.replayed()
+        self._loop = asyncio.get_running_loop()
+
+    def __deepcopy__(self, memo: object) -> Answers:
+        return self
+
+    async def ask(self, asked: Asked) -> FromRecord:
+        """What the record answers to a call.
+
+        Raises:
+            NotFound: The call is not in the record.
+            BusUnavailable: The replay is gone.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return await self._ask(asked)
+        return await asyncio.wrap_future(self._from_elsewhere(asked))
+
+    def ask_from_thread(self, asked: Asked) -> FromRecord:
+        """The same from a thread, which waits."""
+        found: FromRecord = self._from_elsewhere(asked).result(ANSWER_WITHIN + 5)
+        return found
+
+    def _from_elsewhere(self, asked: Asked) -> Any:
+        return asyncio.run_coroutine_threadsafe(self._ask(asked), self._loop)
+
+    async def _ask(self, asked: Asked) -> FromRecord:
+        try:
+            message = await self._bus.request(
+                self._subject, encoding.encode(asked), timeout=ANSWER_WITHIN
+            )
+        except (NoResponders, TimeoutError):
+            raise BusUnavailable(
+                "The replay that this worker belongs to is gone.",
+                hint="Start it again: `dspex replay`.",
+            ) from None
+        found: FromRecord = encoding.decode(message.data, FromRecord)
+        if not found.found:
+            what = f"call {asked.call}" if asked.call else f"tool on {asked.subject}"
+            raise NotFound(
+                f"The record has no answer to this: {what}.",
+                hint="`dspex replay` shows both prompts, and where they differ.",
+            )
+        return found
+
+
+class RecordedFunctions:
+    """Tools that are not called again: what they answered is in the record.
+
+    Args:
+        functions: Says what may be called.
+        answers: Asks the record.
+    """
+
+    def __init__(self, functions: Functions, answers: Answers) -> None:
+        self.check = functions.check
+        self._answers = answers
+
+    async def call(
+        self, subject: str, arguments: Any, audience: Audience, timeout: float
+    ) -> Any:
+        """What the function answered; as ``Functions.call``.
+
+        Raises:
+            ToolFailed: It failed then, or was not called so.
+        """
+        asked = Asked(
+            request=audience.request,
+            attempt=audience.attempt,
+            subject=subject,
+            arguments=arguments,
+        )
+        try:
+            found = await self._answers.ask(asked)
+        except Failure as failure:
+            raise ToolFailed(failure.message) from None
+        if found.code:
+            raise ToolFailed(found.message)
+        return found.result
+
+
+class Record:
+    """Answers the workers of a replay.
+
+    Args:
+        bus: Where they ask.
+        subjects: Under the replay's prefix.
+        latency: Seconds that every answer takes; ``None``: as long as it took then.
+
+    Attributes:
+        scripts: What was recorded, by the id of the request that replays it.
+    """
+
+    def __init__(
+        self, bus: Bus, subjects: Subjects, latency: float | None = 0.0
+    ) -> None:
+        self._latency = latency
+        self.scripts: dict[str, Script] = {}
+        self._bus = bus
+        self._subject = subjects.replayed()
+        self._tasks = Tasks()
+
+    async def start(self) -> None:
+        """Answer from now on, until the bus is closed."""
+
+        def take(message: Message) -> None:
+            self._tasks.start(self._answer(message), "replay")
+
+        await self._bus.subscribe(self._subject, take)
+        await self._bus.flush()
+
+    async def _answer(self, message: Message) -> None:
+        if not answerable(message.reply):
+            return
+        try:
+            asked: Asked = encoding.decode(message.data, Asked)
+        except BadRequest:
+            return  # nobody of ours
+        script = self.scripts.get(asked.request)
+        found = FromRecord(found=False) if script is None else script.answer(asked)
+        waits = found.ms / 1000 if self._latency is None else self._latency
+        if waits:
+            await asyncio.sleep(min(waits, ANSWER_WITHIN / 2))
+        await self._bus.publish(message.reply, encoding.encode(found))

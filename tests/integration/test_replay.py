@@ -1,0 +1,239 @@
+"""Replays: yesterday's requests again, with nothing but the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from tests.support.asking import Asker, chat, question
+from tests.support.commands import begin
+from tests.support.scripted_model import ScriptedModel
+from tests.support.stack import Program, Stack, worker_environ
+
+from dspex.bus.durable import api
+from dspex.bus.journal import Entry, Reader
+from dspex.bus.provisioning import Names
+from dspex.contracts.envelope import DoneEvent, FailedEvent, Requested
+from dspex.contracts.records import LmCall
+from dspex.contracts.replays import own
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from dspex.bus.connection import NatsBus
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy]
+
+SIGNATURE = "question -> answer"
+CHAIN = {
+    "type": "chain",
+    "steps": [
+        {"type": "predict", "signature": "question -> summary"},
+        {"type": "predict", "signature": "summary -> answer"},
+    ],
+}
+
+
+@pytest.fixture(name="gone")
+async def _gone() -> AsyncIterator[ScriptedModel]:
+    """A model server that a test stops."""
+    async with ScriptedModel() as model:
+        yield model
+
+
+@pytest.fixture(name="recorded")
+async def _recorded(
+    nats_url: str, gone: ScriptedModel, tmp_path: Path
+) -> AsyncIterator[Stack]:
+    """A stack of this test's own, whose model is one that stops."""
+    environ = worker_environ(gone.url) | {"DSPEX_ROUTER_RETRIES": "1"}
+    prefix = f"r{uuid4().hex[:8]}"
+    async with Stack(nats_url, tmp_path / "own", prefix, environ) as stack:
+        names = ("router", "native", "services.state")
+        await stack.start(*(Program(f"dspex.{name}") for name in names))
+        await stack.start(Program("dspex.services.worker", "--pool", "light"))
+        await stack.ready(workers=1, state=1)
+        yield stack
+
+
+async def replay(
+    stack: Stack, *words: str, seconds: float = 120
+) -> tuple[int | None, dict[str, Any], Any, str]:
+    """Exit status, lines by request, summary, and what standard error said."""
+    process = await begin(stack, "replay", *words, "--json")
+    async with asyncio.timeout(seconds):
+        out, err = await process.communicate()
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    assert lines, err.decode()
+    assert "summary" in lines[-1], (lines, err.decode())
+    by_request = {line["request"]: line for line in lines[:-1]}
+    return process.returncode, by_request, lines[-1]["summary"], err.decode()
+
+
+async def kept(bus: NatsBus, stack: Stack, *requests: str) -> list[Entry]:
+    """All that the journal has, once it has the end of each of these."""
+    reader = Reader(bus, stack.subjects)
+    async with asyncio.timeout(30):
+        while True:
+            found = [one async for one in reader.entries() if isinstance(one, Entry)]
+            ended = {
+                one.said.request
+                for one in found
+                if isinstance(one.said, DoneEvent | FailedEvent) and own([one.said])
+            }
+            if {*requests} <= ended:
+                return found
+
+
+async def test_a_mixed_run_is_identical_without_its_model(
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+) -> None:
+    """Predictions, streams, sessions, jobs, native operations, failures: all again."""
+    ask = Asker(bus, recorded.subjects)
+    sent: list[str] = []
+
+    def new() -> str:
+        sent.append(f"mix-{len(sent)}")
+        return sent[-1]
+
+    for number in range(4):
+        asked = question(question=f"What is {number}?")
+        gone.reply_with(chat(answer=f"It is {number}."), times=1)
+        await ask.ask("predict", asked, dspex_request=new())
+        gone.reply_with(chat(reasoning="Hm.", answer=f"{number}!"), times=1)
+        await ask.ask("chain_of_thought", asked, dspex_request=new())
+        gone.reply_with(chat(answer=f"One two {number}.", n=str(number)), times=1)
+        many = question("question -> answer, n: int", question="Count.")
+        await ask.stream("predict", many, dspex_request=new())
+        body = {"signature": f"q{number} -> a"}
+        await ask.ask("signature.parse", body, dspex_request=new())
+    gone.fail_with(500, times=2)
+    await ask.ask("predict", question(), dspex_request=new())
+    gone.fail_with(500, times=1)
+    await ask.ask("predict", question(), dspex_request=new())
+    gone.fail_with(400, code="context_length_exceeded", times=1)
+    await ask.ask("predict", question(), dspex_request=new())
+    gone.reply_with("no field at all", times=2)
+    await ask.ask("predict", question("question -> n: int"), dspex_request=new())
+    await ask.ask(
+        "predict", {"signature": SIGNATURE, "inputs": {}}, dspex_request=new()
+    )
+    await ask.ask("signature.parse", {"signature": "->"}, dspex_request=new())
+    opened = {"signature": "history: dspy.History, question -> answer"}
+    await ask.ask("session.open", opened | {"session": "chat"}, dspex_request=new())
+    for text in ("Who?", "When?", "Why?"):
+        gone.reply_with(chat(answer=f"{text}!"), times=1)
+        subject = recorded.subjects.session_call("chat", "predict")
+        turn = {"inputs": {"question": text}}
+        await ask.ask("", turn, subject=subject, dspex_request=new())
+    for number in range(3):
+        job = {"operation": "predict", "body": question(question=f"Job {number}?")}
+        await ask.ask("job.submit", job, dspex_request=new())
+    stored = {"name": "two", "specification": CHAIN}
+    await ask.ask("program.put", stored, dspex_request="stored")
+    run = {"program": "two", "inputs": {"question": "Why?"}}
+    await ask.ask("run", run, dspex_request=new())
+    await kept(bus, recorded, *sent)
+    calls = len(gone.requests)
+    await gone.__aexit__(None, None, None)
+
+    status, lines, summary, err = await replay(recorded, "exact")
+
+    differing = {k: v for k, v in lines.items() if v["status"] != "identical"}
+    assert differing == {}, err
+    assert set(lines) == set(sent)
+    assert (status, summary) == (0, {"replayed": len(sent), "identical": len(sent)})
+    assert len(gone.requests) == calls
+    info = await api(bus, "STREAM.NAMES")
+    assert not [one for one in info["streams"] or () if one.startswith("REPLAY")]
+
+
+async def test_a_changed_instruction_is_found(
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+) -> None:
+    """``diff`` names the requests that ask otherwise now, and where they do."""
+    ask = Asker(bus, recorded.subjects)
+    one = {"type": "predict", "signature": SIGNATURE, "instructions": "Be brief."}
+    other = {"type": "predict", "signature": SIGNATURE, "instructions": "Be polite."}
+    for name, specification in (("brief", one), ("polite", other)):
+        body = {"name": name, "specification": specification}
+        assert (await ask.ask("program.put", body)).code == "done"
+        run = {"program": name, "inputs": {"question": "Why?"}}
+        assert (await ask.ask("run", run, dspex_request=name)).code == "done"
+    changed = one | {"instructions": "Be very brief."}
+    await ask.ask("program.put", {"name": "brief", "specification": changed})
+    await kept(bus, recorded, "brief", "polite")
+
+    was, before, _, _ = await replay(recorded, "exact")
+    status, lines, summary, _ = await replay(recorded, "diff")
+
+    assert (was, {one["status"] for one in before.values()}) == (0, {"identical"})
+    assert status == 1
+    assert {name: one["status"] for name, one in lines.items()} == {
+        "brief": "diverged",
+        "polite": "identical",
+    }
+    difference = lines["brief"]["first_difference"]
+    assert (difference["call"], difference["path"]) == (1, "messages[0].content")
+    text = "\n".join(difference["diff"])
+    assert "Be very brief." in text
+    assert summary == {"replayed": 2, "diverged": 1, "identical": 1}
+
+
+async def test_what_is_missing_is_reported_and_passed_over(
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+) -> None:
+    """A record that is gone, and one that cannot be read, stop nobody else."""
+    ask = Asker(bus, recorded.subjects)
+    for name in ("whole", "callless", "unasked"):
+        assert (await ask.ask("predict", question(), dspex_request=name)).code == "done"
+    stream = Names(recorded.prefix).journal
+    for entry in await kept(bus, recorded, "whole", "callless", "unasked"):
+        lost = {"callless": LmCall, "unasked": Requested}.get(entry.said.request)
+        if lost is not None and isinstance(entry.said, lost):
+            body = {"seq": entry.sequence, "no_erase": True}
+            await api(bus, f"STREAM.MSG.DELETE.{stream}", body)
+    await bus.publish(recorded.subjects.event("torn", "requested"), b"{")
+    await bus.flush()
+
+    status, lines, _, err = await replay(recorded, "exact")
+
+    assert status == 1
+    assert {name: one["status"] for name, one in lines.items()} == {
+        "whole": "identical",
+        "callless": "diverged",
+        "unasked": "failed",
+    }
+    assert "call 1 is not in the journal" in lines["callless"]["why"]
+    assert lines["unasked"]["replayed_as"] is None
+    assert "passed over" in err
+
+
+async def test_live_asks_the_model_again(
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus, tmp_path: Path
+) -> None:
+    """With real answers outputs differ, a metric says how much, and it can go on."""
+    ask = Asker(bus, recorded.subjects)
+    gone.reply_with(chat(answer="a b"))
+    for name in ("one", "two"):
+        await ask.ask("predict", question(), dspex_request=name)
+    await kept(bus, recorded, "one", "two")
+    gone.reply_with(chat(answer="a c"))
+    state = tmp_path / "replay.jsonl"
+    words = ("live", "--metric", "f1", "--resume", str(state))
+
+    status, lines, summary, _ = await replay(recorded, *words)
+    calls = len(gone.requests)
+    again, *_ = await replay(recorded, *words)
+
+    assert (status, again) == (0, 0)
+    assert summary == {"replayed": 2, "changed": 2, "score": 0.5}
+    assert lines["one"]["first_difference"]["path"] == "outputs.answer"
+    assert calls == 4
+    assert len(gone.requests) == calls
+    status, lines, *_ = await replay(recorded, "exact", "--request", "two")
+    assert (status, list(lines)) == (0, ["two"])
