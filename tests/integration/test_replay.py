@@ -80,10 +80,17 @@ async def kept(bus: NatsBus, stack: Stack, *requests: str) -> list[Entry]:
     async with asyncio.timeout(30):
         while True:
             found = [one async for one in reader.entries() if isinstance(one, Entry)]
+            jobs = {
+                one.said.request
+                for one in found
+                if isinstance(one.said, Requested)
+                and one.said.operation == "job.submit"
+            }
             ended = {
                 one.said.request
                 for one in found
-                if isinstance(one.said, DoneEvent | FailedEvent) and own([one.said])
+                if isinstance(one.said, DoneEvent | FailedEvent)
+                and (own([one.said]) or one.said.request not in jobs)
             }
             if {*requests} <= ended:
                 return found
