@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, chat, question
 from tests.support.commands import begin
+from tests.support.programs import answering
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Program, Stack, worker_environ
 
@@ -25,17 +27,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
 SIGNATURE = "question -> answer"
 CHAIN = {
-    "type": "chain",
+    "module": "chain",
     "steps": [
-        {"type": "predict", "signature": "question -> summary"},
-        {"type": "predict", "signature": "summary -> answer"},
+        {"program": {"module": "predict", "signature": "question -> summary"}},
+        {"program": {"module": "predict", "signature": "summary -> answer"}},
     ],
 }
+SHORT, LONG = 4, 26
+"""Rounds of the mixed run."""
+FAILURES = 5
 
 
 @pytest.fixture(name="gone")
@@ -96,18 +102,39 @@ async def kept(bus: NatsBus, stack: Stack, *requests: str) -> list[Entry]:
                 return found
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        SHORT,
+        pytest.param(
+            LONG,
+            marks=pytest.mark.skipif(
+                "DSPEX_REPLAY_FULL" not in os.environ, reason="set DSPEX_REPLAY_FULL"
+            ),
+        ),
+    ],
+)
 async def test_a_mixed_run_is_identical_without_its_model(
-    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus, rounds: int
 ) -> None:
     """Predictions, streams, sessions, jobs, native operations, failures: all again."""
     ask = Asker(bus, recorded.subjects)
     sent: list[str] = []
+    looked: list[str] = []
+    tool = recorded.subjects.tool("look")
+
+    async def look(message: Message) -> None:
+        looked.append("look")
+        await bus.publish(message.reply, b'"Here."')
+
+    await answering(bus, tool, look)
 
     def new() -> str:
         sent.append(f"mix-{len(sent)}")
         return sent[-1]
 
-    for number in range(4):
+    for number in range(rounds):
         asked = question(question=f"What is {number}?")
         gone.reply_with(chat(answer=f"It is {number}."), times=1)
         await ask.ask("predict", asked, dspex_request=new())
@@ -144,7 +171,19 @@ async def test_a_mixed_run_is_identical_without_its_model(
     await ask.ask("program.put", stored, dspex_request="stored")
     run = {"program": "two", "inputs": {"question": "Why?"}}
     await ask.ask("run", run, dspex_request=new())
-    await kept(bus, recorded, *sent)
+    agent = {
+        "signature": SIGNATURE,
+        "inputs": {"question": "Where?"},
+        "tools": [{"name": "look", "subject": tool, "schema": {"type": "object"}}],
+    }
+    for step in ("look", "finish"):
+        said = {"next_thought": "Hm.", "next_tool_name": step, "next_tool_args": "{}"}
+        gone.reply_with(chat(**said), times=1)
+    await ask.ask("react", agent, dspex_request=new())
+    entries = await kept(bus, recorded, *sent)
+    failed = {e.said.request for e in entries if isinstance(e.said, FailedEvent)}
+    assert len(failed) == FAILURES
+    assert looked == ["look"]
     calls = len(gone.requests)
     await gone.__aexit__(None, None, None)
 
@@ -155,6 +194,7 @@ async def test_a_mixed_run_is_identical_without_its_model(
     assert set(lines) == set(sent)
     assert (status, summary) == (0, {"replayed": len(sent), "identical": len(sent)})
     assert len(gone.requests) == calls
+    assert looked == ["look"]
     info = await api(bus, "STREAM.NAMES")
     assert not [one for one in info["streams"] or () if one.startswith("REPLAY")]
 
@@ -164,8 +204,8 @@ async def test_a_changed_instruction_is_found(
 ) -> None:
     """``diff`` names the requests that ask otherwise now, and where they do."""
     ask = Asker(bus, recorded.subjects)
-    one = {"type": "predict", "signature": SIGNATURE, "instructions": "Be brief."}
-    other = {"type": "predict", "signature": SIGNATURE, "instructions": "Be polite."}
+    one = {"module": "predict", "signature": SIGNATURE, "instructions": "Be brief."}
+    other = {"module": "predict", "signature": SIGNATURE, "instructions": "Be polite."}
     for name, specification in (("brief", one), ("polite", other)):
         body = {"name": name, "specification": specification}
         assert (await ask.ask("program.put", body)).code == "done"
@@ -225,11 +265,11 @@ async def test_live_asks_the_model_again(
 ) -> None:
     """With real answers outputs differ, a metric says how much, and it can go on."""
     ask = Asker(bus, recorded.subjects)
-    gone.reply_with(chat(answer="a b"))
+    gone.reply_with(chat(answer="x y"))
     for name in ("one", "two"):
         await ask.ask("predict", question(), dspex_request=name)
     await kept(bus, recorded, "one", "two")
-    gone.reply_with(chat(answer="a c"))
+    gone.reply_with(chat(answer="x z"))
     state = tmp_path / "replay.jsonl"
     words = ("live", "--metric", "f1", "--resume", str(state))
 
@@ -240,7 +280,28 @@ async def test_live_asks_the_model_again(
     assert (status, again) == (0, 0)
     assert summary == {"replayed": 2, "changed": 2, "score": 0.5}
     assert lines["one"]["first_difference"]["path"] == "outputs.answer"
-    assert calls == 4
+    assert calls == 4  # two recorded, two replayed
     assert len(gone.requests) == calls
     status, lines, *_ = await replay(recorded, "exact", "--request", "two")
     assert (status, list(lines)) == (0, ["two"])
+
+
+async def test_load_measures(
+    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+) -> None:
+    """The same arrivals, faster, and how long answers took."""
+    ask = Asker(bus, recorded.subjects)
+    for name in ("one", "two", "three"):
+        await ask.ask("predict", question(), dspex_request=name)
+    await kept(bus, recorded, "one", "two", "three")
+    words = ("load", "--speed", "100", "--latency", "0.25")
+
+    status, _, summary, _ = await replay(recorded, *words)
+    target = ("load", "--speed", "100", "--into", recorded.prefix)
+    there, _, other, _ = await replay(recorded, *target)
+
+    assert (status, summary["answered"], summary["identical"]) == (0, 3, 3)
+    assert 250 <= summary["p50_ms"] <= summary["p99_ms"]
+    assert summary["per_second"] > 0
+    assert (there, other["answered"]) == (0, 3)
+    assert len(gone.requests) == 6

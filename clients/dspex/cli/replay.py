@@ -20,6 +20,7 @@ from dspex.cli.asking import connected
 from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.cli.journal import Trouble
+from dspex.cli.replay_load import MOST, Load
 from dspex.cli.replay_run import Again, How
 from dspex.cli.replay_shadow import StoredBefore, Wish, shadow
 from dspex.contracts.failures import BadRequest, Failure
@@ -39,18 +40,24 @@ Send recorded requests again, into processes of its own under a prefix of its ow
   exact  models and tools answer from the record: offline, without keys
   diff   the same with the programs, the configuration and the DSPy of now
   live   with real models, such as another one: --lm other
+  load   as they arrived, --speed times faster; measures throughput and latency
 
   dspex replay exact --since 1h
   dspex replay exact --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71 --json
   dspex replay diff --session chat-1 --metric f1
   dspex replay live --operation predict --lm other
+  dspex replay load --since 1h --speed 10
 """
 
 END = """\
-Exit status 0 if every request is identical; of live: if every one was answered.
+Exit status 0 if every request is identical; of live and load: if every one was
+answered.
 """
 
-MODES = ("exact", "diff", "live")
+MODES = ("exact", "diff", "live", "load")
+
+ANSWERED = frozenset({"live", "load"})
+"""Modes in which an answer is enough, whatever it says."""
 
 _BAR = 30
 
@@ -73,7 +80,8 @@ def add(found: argparse.ArgumentParser) -> None:
         "--into",
         default="",
         metavar="PREFIX",
-        help="prefix of the replay, whose journal is kept (default: one that goes)",
+        help="prefix of the replay, whose journal is kept (default: one that goes); "
+        "of load: of a stack that runs",
     )
     found.add_argument("--lm", default="", metavar="NAME", help="another model")
     found.add_argument(
@@ -94,6 +102,15 @@ def add(found: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep what came of each request there, and go on where it ends",
     )
+    found.add_argument(
+        "--speed", type=float, default=1.0, metavar="N", help="of load; default: 1"
+    )
+    found.add_argument(
+        "--latency",
+        type=float,
+        metavar="S",
+        help="of load: seconds a model takes (default: as long as it took)",
+    )
     found.add_argument("--json", action="store_true", help="print JSON, line by line")
 
 
@@ -110,8 +127,10 @@ def main(given: argparse.Namespace) -> int:
 
 
 async def _run(url: str, found: Configuration, given: argparse.Namespace) -> int:
+    if not given.speed > 0:
+        raise BadRequest("--speed takes a number, more than 0.")
     prefix = token(given.into or f"replay{uuid4().hex[:8]}", "into")
-    if prefix == found.prefix:
+    if prefix == found.prefix and given.mode != "load":
         raise BadRequest(
             "A replay does not go where the requests came from.",
             hint="Name another prefix, or none.",
@@ -145,6 +164,7 @@ class Session:
         self._out = console(dict(os.environ), sys.stderr)
         self._done = _done(given.resume)
         self._all: list[Replayed] = []
+        self._measured: dict[str, Any] = {}
 
     async def run(self, url: str, prefix: str) -> int:
         """Replay what is wanted; returns the exit status."""
@@ -167,18 +187,48 @@ class Session:
             config=given.config,
             keep=bool(given.into),
         )
-        async with shadow(self._bus, wish, self._out.step):
-            async for one in self._replays(chosen, prefix):
-                self._tell(one)
+        if given.mode == "load" and given.into:
+            await self._load(chosen, self._again(prefix, None), None)
+        else:
+            async with shadow(self._bus, wish, self._out.step):
+                await self._in_shadow(chosen, prefix)
         self._trouble.report()
         return self._summary()
 
-    async def _replays(
-        self, chosen: list[replay_lives.Chosen], prefix: str
-    ) -> AsyncIterator[Replayed]:
+    async def _in_shadow(self, chosen: list[replay_lives.Chosen], prefix: str) -> None:
         programs = StoredBefore(self._bus, self._found.prefix, prefix)
         await programs.read()
-        again = await self._again(prefix)
+        record = await self._record(prefix)
+        again = self._again(prefix, record)
+        if self._given.mode == "load":
+            await programs.put(float("inf"))
+            await self._load(chosen, again, record)
+            return
+        async for one in self._replays(chosen, programs, again):
+            self._tell(one)
+
+    async def _load(
+        self,
+        chosen: list[replay_lives.Chosen],
+        again: Again,
+        record: Record | None,
+    ) -> None:
+        requests: list[replay_lives.Recorded] = []
+        for one in chosen[:MOST]:
+            recorded = await replay_lives.read(self._reader, one)
+            if isinstance(recorded, Damaged):
+                self._trouble.take(recorded)
+            elif recorded is not None and not (recorded.state or recorded.session):
+                requests.append(recorded)
+        if not requests:
+            raise BadRequest("None of these can be sent without its session.")
+        load = Load(again, record, self._given.speed, self._tell)
+        await load.run(requests)
+        self._measured = load.measured.summary()
+
+    async def _replays(
+        self, chosen: list[replay_lives.Chosen], programs: StoredBefore, again: Again
+    ) -> AsyncIterator[Replayed]:
         for number, one in enumerate(chosen, 1):
             self._progress(number, len(chosen))
             until = one.at if self._given.mode == "exact" else float("inf")
@@ -198,19 +248,23 @@ class Session:
                     known = await again.replay(recorded)
                 yield known
 
-    async def _again(self, prefix: str) -> Again:
-        given, subjects = self._given, Subjects(prefix)
-        record = None
-        if _from_record(given):
-            record = Record(self._bus, subjects)
-            await record.start()
+    async def _record(self, prefix: str) -> Record | None:
+        given = self._given
+        if not _from_record(given):
+            return None
+        latency = given.latency if given.mode == "load" else 0.0
+        record = Record(self._bus, Subjects(prefix), latency)
+        await record.start()
+        return record
+
+    def _again(self, prefix: str, record: Record | None) -> Again:
         how = How(
-            lm=given.lm,
-            metric=given.metric,
-            answered=given.mode == "live",
+            lm=self._given.lm,
+            metric=self._given.metric,
+            answered=self._given.mode in ANSWERED,
             pools=frozenset(self._found.pools),
         )
-        return Again(self._bus, subjects, record, how)
+        return Again(self._bus, Subjects(prefix), record, how)
 
     def _tell(self, one: Replayed) -> None:
         self._all.append(one)
@@ -231,7 +285,7 @@ class Session:
     def _summary(self) -> int:
         counts = Counter(one.status for one in self._all)
         scores = [one.score for one in self._all if one.score is not None]
-        said: dict[str, Any] = {"replayed": len(self._all), **counts}
+        said: dict[str, Any] = {"replayed": len(self._all), **counts, **self._measured}
         if scores:
             said["score"] = round(sum(scores) / len(scores), 4)
         if self._given.json:
@@ -239,7 +293,8 @@ class Session:
         else:
             _table(self._all)
             print(", ".join(f"{name} {one}" for name, one in said.items()))
-        bad = {"failed"} if self._given.mode == "live" else {*counts} - {"identical"}
+        enough = self._given.mode in ANSWERED
+        bad = {"failed"} if enough else {*counts} - {"identical"}
         return int(not self._all or any(counts[status] for status in bad))
 
 

@@ -75,6 +75,11 @@ class Again:
         self._record = record
         self._how = how
 
+    @property
+    def timeout(self) -> float:
+        """Seconds for each request."""
+        return self._how.timeout
+
     async def replay(self, recorded: Recorded) -> Replayed:
         """Send one again, and say what came of it."""
         new = str(uuid4())
