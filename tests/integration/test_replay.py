@@ -39,7 +39,7 @@ CHAIN = {
         {"program": {"module": "predict", "signature": "summary -> answer"}},
     ],
 }
-SHORT, LONG = 4, 26
+SHORT, LONG = 5, 38
 """Rounds of the mixed run."""
 FAILURES = 5
 
@@ -102,6 +102,88 @@ async def kept(bus: NatsBus, stack: Stack, *requests: str) -> list[Entry]:
                 return found
 
 
+class Mixed:
+    """Sends a bit of everything."""
+
+    def __init__(self, stack: Stack, model: ScriptedModel, bus: NatsBus) -> None:
+        self.sent: list[str] = []
+        self.looked: list[str] = []
+        self._stack = stack
+        self._model = model
+        self._bus = bus
+        self._ask = Asker(bus, stack.subjects)
+
+    async def ordinary(self, rounds: int) -> None:
+        ask, model = self._ask, self._model
+        for number in range(rounds):
+            asked = question(question=f"What is {number}?")
+            model.reply_with(chat(answer=f"It is {number}."), times=1)
+            await ask.ask("predict", asked, dspex_request=self._new())
+            model.reply_with(chat(reasoning="Hm.", answer=f"{number}!"), times=1)
+            await ask.ask("chain_of_thought", asked, dspex_request=self._new())
+            model.reply_with(chat(answer=f"One two {number}.", n="3"), times=1)
+            many = question("question -> answer, n: int", question="Count.")
+            await ask.stream("predict", many, dspex_request=self._new())
+            body = {"signature": f"q{number} -> a"}
+            await ask.ask("signature.parse", body, dspex_request=self._new())
+            job = {"operation": "predict", "body": question(question=f"Job {number}?")}
+            await ask.ask("job.submit", job, dspex_request=self._new())
+
+    async def failures(self) -> None:
+        """Five of the provider, the program and the caller, and one that recovers."""
+        ask, model = self._ask, self._model
+        model.fail_with(500, times=1)
+        await ask.ask("predict", question(), dspex_request=self._new())
+        model.fail_with(500, times=2)
+        await ask.ask("predict", question(), dspex_request=self._new())
+        model.fail_with(400, code="context_length_exceeded", times=1)
+        await ask.ask("predict", question(), dspex_request=self._new())
+        model.reply_with("no field at all", times=2)
+        number = question("question -> n: int")
+        await ask.ask("predict", number, dspex_request=self._new())
+        empty = {"signature": SIGNATURE, "inputs": {}}
+        await ask.ask("predict", empty, dspex_request=self._new())
+        wrong = {"signature": "->"}
+        await ask.ask("signature.parse", wrong, dspex_request=self._new())
+
+    async def session(self) -> None:
+        subject = self._stack.subjects.session_call("chat", "predict")
+        body = {"signature": "history: dspy.History, question -> answer"}
+        body |= {"session": "chat"}
+        await self._ask.ask("session.open", body, dspex_request=self._new())
+        for text in ("Who?", "When?", "Why?"):
+            self._model.reply_with(chat(answer=f"{text}!"), times=1)
+            turn = {"inputs": {"question": text}}
+            await self._ask.ask("", turn, subject=subject, dspex_request=self._new())
+
+    async def others(self) -> None:
+        """A stored program, and an agent with a tool."""
+        stored = {"name": "two", "specification": CHAIN}
+        await self._ask.ask("program.put", stored, dspex_request="stored")
+        run = {"program": "two", "inputs": {"question": "Why?"}}
+        await self._ask.ask("run", run, dspex_request=self._new())
+        tool = self._stack.subjects.tool("look")
+        await answering(self._bus, tool, self._look)
+        agent = {
+            "signature": SIGNATURE,
+            "inputs": {"question": "Where?"},
+            "tools": [{"name": "look", "subject": tool, "schema": {"type": "object"}}],
+        }
+        for step in ("look", "finish"):
+            said = {"next_thought": "Hm.", "next_tool_name": step}
+            said["next_tool_args"] = "{}"
+            self._model.reply_with(chat(**said), times=1)
+        await self._ask.ask("react", agent, dspex_request=self._new())
+
+    def _new(self) -> str:
+        self.sent.append(f"mix-{len(self.sent)}")
+        return self.sent[-1]
+
+    async def _look(self, message: Message) -> None:
+        self.looked.append("look")
+        await self._bus.publish(message.reply, b'"Here."')
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "rounds",
@@ -119,67 +201,12 @@ async def test_a_mixed_run_is_identical_without_its_model(
     recorded: Stack, gone: ScriptedModel, bus: NatsBus, rounds: int
 ) -> None:
     """Predictions, streams, sessions, jobs, native operations, failures: all again."""
-    ask = Asker(bus, recorded.subjects)
-    sent: list[str] = []
-    looked: list[str] = []
-    tool = recorded.subjects.tool("look")
-
-    async def look(message: Message) -> None:
-        looked.append("look")
-        await bus.publish(message.reply, b'"Here."')
-
-    await answering(bus, tool, look)
-
-    def new() -> str:
-        sent.append(f"mix-{len(sent)}")
-        return sent[-1]
-
-    for number in range(rounds):
-        asked = question(question=f"What is {number}?")
-        gone.reply_with(chat(answer=f"It is {number}."), times=1)
-        await ask.ask("predict", asked, dspex_request=new())
-        gone.reply_with(chat(reasoning="Hm.", answer=f"{number}!"), times=1)
-        await ask.ask("chain_of_thought", asked, dspex_request=new())
-        gone.reply_with(chat(answer=f"One two {number}.", n=str(number)), times=1)
-        many = question("question -> answer, n: int", question="Count.")
-        await ask.stream("predict", many, dspex_request=new())
-        body = {"signature": f"q{number} -> a"}
-        await ask.ask("signature.parse", body, dspex_request=new())
-    gone.fail_with(500, times=2)
-    await ask.ask("predict", question(), dspex_request=new())
-    gone.fail_with(500, times=1)
-    await ask.ask("predict", question(), dspex_request=new())
-    gone.fail_with(400, code="context_length_exceeded", times=1)
-    await ask.ask("predict", question(), dspex_request=new())
-    gone.reply_with("no field at all", times=2)
-    await ask.ask("predict", question("question -> n: int"), dspex_request=new())
-    await ask.ask(
-        "predict", {"signature": SIGNATURE, "inputs": {}}, dspex_request=new()
-    )
-    await ask.ask("signature.parse", {"signature": "->"}, dspex_request=new())
-    opened = {"signature": "history: dspy.History, question -> answer"}
-    await ask.ask("session.open", opened | {"session": "chat"}, dspex_request=new())
-    for text in ("Who?", "When?", "Why?"):
-        gone.reply_with(chat(answer=f"{text}!"), times=1)
-        subject = recorded.subjects.session_call("chat", "predict")
-        turn = {"inputs": {"question": text}}
-        await ask.ask("", turn, subject=subject, dspex_request=new())
-    for number in range(3):
-        job = {"operation": "predict", "body": question(question=f"Job {number}?")}
-        await ask.ask("job.submit", job, dspex_request=new())
-    stored = {"name": "two", "specification": CHAIN}
-    await ask.ask("program.put", stored, dspex_request="stored")
-    run = {"program": "two", "inputs": {"question": "Why?"}}
-    await ask.ask("run", run, dspex_request=new())
-    agent = {
-        "signature": SIGNATURE,
-        "inputs": {"question": "Where?"},
-        "tools": [{"name": "look", "subject": tool, "schema": {"type": "object"}}],
-    }
-    for step in ("look", "finish"):
-        said = {"next_thought": "Hm.", "next_tool_name": step, "next_tool_args": "{}"}
-        gone.reply_with(chat(**said), times=1)
-    await ask.ask("react", agent, dspex_request=new())
+    run = Mixed(recorded, gone, bus)
+    looked, sent = run.looked, run.sent
+    await run.ordinary(rounds)
+    await run.failures()
+    await run.session()
+    await run.others()
     entries = await kept(bus, recorded, *sent)
     failed = {e.said.request for e in entries if isinstance(e.said, FailedEvent)}
     assert len(failed) == FAILURES

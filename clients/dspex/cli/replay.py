@@ -185,6 +185,7 @@ class Session:
             from_record=_from_record(given),
             python=given.python,
             config=given.config,
+            tools=self._tools(chosen),
             keep=bool(given.into),
         )
         if given.mode == "load" and given.into:
@@ -247,6 +248,12 @@ class Session:
                 if known is None or recorded.session or recorded.state:
                     known = await again.replay(recorded)
                 yield known
+
+    def _tools(self, chosen: list[replay_lives.Chosen]) -> list[str]:
+        subjects = self._found.subjects
+        tenants = sorted({one.tenant for one in chosen})
+        theirs = [subjects.of(tenant).tools() for tenant in tenants]
+        return [*self._found.tools.subjects, *theirs]
 
     async def _record(self, prefix: str) -> Record | None:
         given = self._given

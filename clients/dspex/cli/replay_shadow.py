@@ -55,6 +55,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         from_record: What of ``lm`` and ``tools`` the record answers.
         python: Interpreter of the workers.
         config: File that every program reads; ``None`` for the defaults.
+        tools: Patterns of subjects on which tools may be called.
         keep: Whether streams and buckets stay when the processes end.
     """
 
@@ -64,6 +65,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     from_record: str
     python: str = sys.executable
     config: Path | None = None
+    tools: list[str] = []
     keep: bool = False
 
 
@@ -151,6 +153,8 @@ def _programs(wish: Wish) -> list[Program]:
         "DSPEX_JOURNAL_ON": "true",
         "DSPEX_JOURNAL_SAMPLE": "1.0",
         "DSPEX_JOURNAL_MAX_MIB": JOURNAL_MIB,
+        # Requests name tools where they were, under the prefix of then.
+        "DSPEX_TOOLS_SUBJECTS": encoding.encode(wish.tools).decode(),
         # The last attempt is replayed, and ends as it did.
         "DSPEX_ROUTER_RETRIES": "0",
     }
