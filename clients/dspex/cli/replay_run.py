@@ -18,6 +18,7 @@ from dspex.contracts.native_requests import ScoreMetric
 from dspex.contracts.replays import (
     Difference,
     Replayed,
+    ReplayStatus,
     Script,
     compare,
     first_difference,
@@ -192,13 +193,13 @@ class Again:
         found = _ends_differ(recorded, said)
         if not found and (recorded.asked.operation == SUBMIT or not recorded.state):
             found = compare(recorded.said, said)
-        status = "identical" if found is None else "changed"
+        status: ReplayStatus = "identical" if found is None else "changed"
         if diverged is not None and not self._how.answered:
             status, found = "diverged", diverged
         return Replayed(
             request=recorded.asked.request,
             replayed_as=new,
-            status=status,  # type: ignore[arg-type]  # one of them
+            status=status,
             first_difference=found,
             why="; ".join(recorded.damaged) if found else "",
             score=self._score(recorded.said, said),
@@ -229,7 +230,7 @@ class Again:
 
 def _ends_differ(recorded: Recorded, said: list[Event | Record]) -> Difference | None:
     """Whether one failed and the other did not, or otherwise."""
-    return first_difference(*(_code(one) for one in (recorded.said, said)))
+    return first_difference(_code(recorded.said), _code(said))
 
 
 def _code(said: list[Event | Record]) -> dict[str, str]:

@@ -150,6 +150,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
     "JOBS": Jobs,
+    "TOOLS": Tools,
     "SUPERVISOR": Supervising,
     "LMS": Lm,
     "POOLS": Pool,
@@ -336,8 +337,7 @@ def _override(
         _table(lms, "default", origins)["model"] = model
         origins.note("lms.default.model", "DSPEX_LM")
     for name, text in environ.items():
-        _, _, section = name.partition("DSPEX_")
-        section, _, key = section.partition("_")
+        section, _, key = name.removeprefix("DSPEX_").partition("_")
         if name.startswith("DSPEX_") and section in _SECTIONS and key and text:
             table = _table(values, section.lower(), origins)
             path = _override_one(table, section, key.lower(), text, origins)
@@ -350,7 +350,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL")
+    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL", "TOOLS")
     if section not in plain:
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
