@@ -290,7 +290,7 @@ class Session:
             print(f"\r[{bar}] {number}/{of}", end=end, file=sys.stderr, flush=True)
 
     def _summary(self) -> int:
-        counts: Counter[str] = Counter(one.status for one in self._all)
+        counts = Counter(str(one.status) for one in self._all)
         scores = [one.score for one in self._all if one.score is not None]
         said: dict[str, Any] = {"replayed": len(self._all), **counts, **self._measured}
         if scores:

@@ -18,6 +18,7 @@ from dspex.contracts.native_requests import ScoreMetric
 from dspex.contracts.replays import (
     Difference,
     Replayed,
+    ReplayStatus,
     Script,
     compare,
     first_difference,
@@ -192,13 +193,13 @@ class Again:
         found = _ends_differ(recorded, said)
         if not found and (recorded.asked.operation == SUBMIT or not recorded.state):
             found = compare(recorded.said, said)
-        status = "identical" if found is None else "changed"
+        status: ReplayStatus = "identical" if found is None else "changed"
         if diverged is not None and not self._how.answered:
             status, found = "diverged", diverged
         return Replayed(
             request=recorded.asked.request,
             replayed_as=new,
-            status=status,  # type: ignore[arg-type]  # one of them
+            status=status,
             first_difference=found,
             why="; ".join(recorded.damaged) if found else "",
             score=self._score(recorded.said, said),

@@ -150,8 +150,8 @@ def test_calls_are_answered_by_what_they_ask() -> None:
     """In another order too, each once, and an attempt begins anew."""
     script = Script([call(1, "a"), call(2, "b"), call(3, "a", outputs=["again"])])
 
-    given_ = [script.answer(asked(*one)).outputs for one in ((1, "b"), (3, "a"))]
-    rest = [script.answer(asked(*one)).outputs for one in ((2, "a"), (1, "b", 2))]
+    given_ = [script.answer(one).outputs for one in (asked(1, "b"), asked(3, "a"))]
+    rest = [script.answer(one).outputs for one in (asked(2, "a"), asked(1, "b", 2))]
 
     assert given_ == [["to b"], ["again"]]
     assert rest == [["to a"], ["to b"]]
