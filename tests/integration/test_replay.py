@@ -282,7 +282,7 @@ async def test_what_is_missing_is_reported_and_passed_over(
         "callless": "diverged",
         "unasked": "failed",
     }
-    assert "call 1 is not in the journal" in lines["callless"]["why"]
+    assert "calls missing in the journal: 1" in lines["callless"]["why"]
     assert lines["unasked"]["replayed_as"] is None
     assert "passed over" in err
 

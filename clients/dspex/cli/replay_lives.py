@@ -121,18 +121,19 @@ async def read(reader: Reader, one: Chosen) -> Recorded | Damaged | None:
 
 
 def missing(said: list[Event | Record]) -> list[str]:
-    """Calls of language models that happened and of which there is no record."""
+    """Calls of the last attempt that happened and of which there is no record."""
     last = final_attempt(said)
-    calls = {
-        one.call for one in said if isinstance(one, LmCall) and one.attempt == last
-    }
-    counted = max(calls, default=0)
+    calls = [one for one in said if isinstance(one, Record) and one.attempt == last]
+    numbers = {one.call for one in calls}
+    lost = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+    found = [f"call {number} is not in the journal" for number in lost]
+    asked = sum(isinstance(one, LmCall) for one in calls)
     for one in said:
         if isinstance(one, DoneEvent) and not one.metadata.cache_hit:
             usage = one.metadata.usage
-            counted = max(counted, usage.calls if usage else 0)
-    lost = sorted(set(range(1, counted + 1)) - calls)
-    return [f"call {number} is not in the journal" for number in lost]
+            if not lost and usage is not None and usage.calls > asked:
+                found.append(f"calls missing in the journal: {usage.calls - asked}")
+    return found
 
 
 async def _said(

@@ -91,14 +91,15 @@ def _pieces(text: str, sizes: list[int]) -> list[str]:
 
 def _chunk(text: str, model: str) -> Any:
     """A piece of a stream as this release of DSPy hands it around."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    choice: Any = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     try:
         from dspy.clients.call_result import attributes
         from dspy.clients.engines.streaming import EngineChunk
     except ImportError:  # before 3.4 it was LiteLLM's
         from litellm import ModelResponseStream
 
-        return ModelResponseStream(model=model, choices=[choice])
+        choices: Any = [choice]  # it makes its own class of them
+        return ModelResponseStream(model=model, choices=choices)
     return EngineChunk({"model": model, "choices": [attributes(choice)]})
 
 
