@@ -127,7 +127,8 @@ def test_a_failure_is_its_code_and_message() -> None:
     recorded = [started(), event(FailedEvent, 2, **said)]
 
     same = [started(), event(FailedEvent, 2, **said, hint="Wait.")]
-    other = [started(), event(FailedEvent, 2, **said | {"code": "lm_refused"})]
+    refused: dict[str, Any] = {**said, "code": "lm_refused"}
+    other = [started(), event(FailedEvent, 2, **refused)]
 
     assert compare(recorded, same) is None
     found = compare(recorded, other)
