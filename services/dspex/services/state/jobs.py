@@ -158,11 +158,12 @@ class Jobs:
 
     async def _buried(self, tenant: str, job: str) -> JobRecord:
         """A job; if it has just died, once its dead letter is written."""
+        record = await self._read(tenant, job)
         for _ in range(BURIALS):
-            record = await self._read(tenant, job)
             if record.state != "dead" or record.dead:
                 break
             await asyncio.sleep(BURIAL)
+            record = await self._read(tenant, job)
         return record
 
     async def retry(self, body: RetryJob, events: Events) -> Outcome:
