@@ -12,7 +12,13 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import configuration, journaling, pooling, program_settings
+from dspex.contracts import (
+    configuration,
+    journaling,
+    pooling,
+    program_settings,
+    routing_settings,
+)
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -48,7 +54,7 @@ _SECTIONS = (
         "DSPEX_POOLS_<NAME>_<KEY>",
         pooling.Pool,
     ),
-    ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", configuration.Router),
+    ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", routing_settings.Router),
     (
         "`[jobs]`",
         "[Jobs](jobs.md); the same for all programs.",
@@ -67,20 +73,27 @@ _SECTIONS = (
         'What stands in for what; `[fallbacks."*"]` is for operations without their '
         "own section. A request that names its pool in `Dspex-Route` gets that pool.",
         "",
-        configuration.Fallback,
+        routing_settings.Fallback,
     ),
     (
         "`[tenants.<name>]`",
         'What a tenant may use; `[tenants."*"]` is for each one without its own '
         "section, and `default` is who publishes on the plain subjects.",
         "",
-        configuration.Tenant,
+        routing_settings.Tenant,
     ),
     (
         "`[tools]`",
         "Which functions programs may call; see [programs](programs.md).",
         "",
         program_settings.Tools,
+    ),
+    (
+        "`[mcp.<name>]`",
+        "A server of the Model Context Protocol whose tools programs may call, by "
+        "`mcp:<name>/<tool>`; see [programs](programs.md#mcp-servers).",
+        "DSPEX_MCP_<NAME>_<KEY>",
+        program_settings.McpServer,
     ),
     (
         "`[programs.<name>]`",

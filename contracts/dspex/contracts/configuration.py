@@ -21,8 +21,9 @@ from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
-from dspex.contracts.program_settings import OwnProgram, Tools
+from dspex.contracts.program_settings import McpServer, OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
+from dspex.contracts.routing_settings import Fallback, Router, Tenant
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -88,64 +89,6 @@ class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Lm(model={self.model!r})"
 
 
-class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[router]``: how requests are admitted, retried and kept.
-
-    Attributes:
-        queue: Most requests that wait for one pool in one router.
-        queue_timeout_s: Longest wait for a slot, seconds.
-        retries: How often a request is tried again after its language model failed.
-        slow_call_s: Calls of a language model that take longer are slow, and when all
-            are, it is left alone for a while; absent: none is.
-        cache: What holds for requests without ``Dspex-Cache``: ``off`` or ``use``.
-        cache_mib: Most memory of kept answers, MiB; 0 keeps none.
-        cache_ttl_s: How long an answer is kept, seconds.
-        shared_cache: Whether routers share kept answers, in a NATS key-value bucket.
-        decisions: How many of the last decisions are kept to look at.
-    """
-
-    queue: Annotated[int, Meta(ge=0, le=100_000)] = 1000
-    queue_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
-    retries: Annotated[int, Meta(ge=0, le=100)] = 3
-    slow_call_s: Annotated[float, Meta(gt=0)] | None = None
-    cache: Literal["off", "use"] = "off"
-    cache_mib: Annotated[float, Meta(ge=0)] = 64.0
-    cache_ttl_s: Annotated[float, Meta(gt=0)] = 3600.0
-    shared_cache: bool = False
-    decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
-
-
-class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[fallbacks.<operation>]``, or ``"*"`` for all without their own.
-
-    Attributes:
-        pools: The pools that may answer, the preferred first; the next ones when
-            those before them cannot. Empty: all pools alike.
-        lms: For a language model, those to try in its place when it fails.
-    """
-
-    pools: list[str] = field(default_factory=list)
-    lms: dict[str, list[str]] = field(default_factory=dict)
-
-
-class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[tenants.<name>]``, or ``"*"`` for all without their own.
-
-    All routers together allow this much: each one its share.
-
-    Attributes:
-        rate_per_s: Requests per second; absent: any number.
-        burst: Requests at once that a tenant may send after a pause.
-        concurrency: Requests in hand at a time; absent: any number.
-        weight: Its share where tenants wait for the same slots.
-    """
-
-    rate_per_s: Annotated[float, Meta(ge=1e-6, le=1e6)] | None = None
-    burst: Annotated[int, Meta(ge=1)] = 10
-    concurrency: Annotated[int, Meta(ge=1)] | None = None
-    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
-
-
 _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
@@ -155,6 +98,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "LMS": Lm,
     "POOLS": Pool,
     "JOURNAL": Journal,
+    "MCP": McpServer,
 }
 """The struct of each section that variables can override."""
 
@@ -173,6 +117,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
         tools: Which functions programs may call.
+        mcp: MCP servers whose tools programs may call, by name.
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
     """
@@ -187,6 +132,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
+    mcp: dict[str, McpServer] = field(default_factory=dict)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
 
@@ -251,8 +197,8 @@ class _Origins:
 
 
 def _member_at_fault(values: dict[str, Any]) -> str:
-    """Which pool or language model cannot be read: msgspec does not say its name."""
-    for section in ("lms", "pools"):
+    """Which member of a section cannot be read: msgspec does not say its name."""
+    for section in ("lms", "pools", "mcp"):
         members = values.get(section)
         for name, member in members.items() if isinstance(members, dict) else ():
             try:
@@ -279,6 +225,8 @@ def _check(found: Configuration, origins: _Origins) -> None:
         _check_name(name, f"tenants.{name}", origins)
     for name in found.programs:
         _check_name(name, f"programs.{name}", origins)
+    for name, server in found.mcp.items():
+        _check_mcp(name, server, origins)
     try:
         rules_of(found.journal.redact)
     except ValueError as error:
@@ -298,6 +246,16 @@ def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:
         raise ConfigurationError(
             f"{origins.of(f'pools.{name}.max')}: pools.{name}.max is {pool.max}, "
             f"less than pools.{name}.min, which is {pool.min}."
+        )
+
+
+def _check_mcp(name: str, server: McpServer, origins: _Origins) -> None:
+    path = f"mcp.{name}"
+    _check_name(name, path, origins)
+    if (server.command is None) == (server.url is None):
+        raise ConfigurationError(
+            f"{origins.of(path)}: {path} needs either the command that starts the "
+            "server or the url where it is."
         )
 
 

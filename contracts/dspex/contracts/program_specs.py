@@ -54,6 +54,13 @@ class Tool(_Strict, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
 
 
+McpTool = Annotated[str, Meta(pattern=r"^mcp:[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}$")]
+"""A tool of an MCP server of the workers' configuration: ``mcp:files/read``."""
+
+Tools = Annotated[list[Tool | McpTool], Meta(max_length=MAX_TOOLS)]
+"""What an agent may call: functions on subjects, and tools of MCP servers by name."""
+
+
 class Remote(_Strict, frozen=True, kw_only=True):
     """A function on a subject.
 
@@ -89,37 +96,6 @@ class Reward(_Strict, frozen=True, kw_only=True):
     answers: list[str] | None = None
     input: str | None = None
     parameters: dict[str, Any] = {}
-
-
-class StateSignature(_Strict, frozen=True, kw_only=True):
-    """What was learned about a predictor's signature.
-
-    Attributes:
-        instructions: What to do.
-        fields: For each field, inputs first, its ``prefix`` and ``description``.
-    """
-
-    instructions: str
-    fields: list[dict[str, str]]
-
-
-class PredictorState(_Strict, frozen=True, kw_only=True):
-    """What was learned about one predictor, as DSPy's ``dump_state`` writes it.
-
-    Attributes:
-        signature: Instructions and descriptions.
-        demos: Worked examples.
-        traces: Of an optimiser; not loaded.
-        train: Of an optimiser; not loaded.
-        lm: The language model it was learned with; not loaded: which one answers is
-            said by the specification and the request.
-    """
-
-    signature: StateSignature
-    demos: list[dict[str, Any]] = []
-    traces: list[Any] = []
-    train: list[Any] = []
-    lm: dict[str, Any] | None = None
 
 
 class _Spec(_Strict, frozen=True, kw_only=True, tag_field="module"):
@@ -182,7 +158,7 @@ class ReActSpec(Signed, frozen=True, kw_only=True, tag="react"):
         max_iters: Calls at most.
     """
 
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]
+    tools: Tools
     max_iters: Iterations = 20
 
 
@@ -217,7 +193,7 @@ class RlmSpec(Signed, frozen=True, kw_only=True, tag="rlm"):
         sub_lm: Name of the language model that its code asks.
     """
 
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] = []
+    tools: Tools = []
     max_iters: Iterations = 20
     max_llm_calls: Annotated[int, Meta(ge=1, le=1000)] = 50
     max_output_chars: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000

@@ -10,6 +10,8 @@ from tests.support.asking import chat
 from tests.support.programs import Bench
 from tests.support.scripted_model import ScriptedModel
 
+from dspex.services.worker.modules import Modules
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -63,7 +65,7 @@ def weather(city: str) -> dict[str, Any]:
 async def _bench() -> AsyncIterator[Bench]:
     async with (
         ScriptedModel() as model,
-        Bench(model, interpreters=FakeInterpreter) as bench,
+        Bench(model, modules=Modules(FakeInterpreter)) as bench,
     ):
         await bench.offer(WEATHER["subject"], lambda said: weather(**said))
         yield bench

@@ -7,6 +7,7 @@ before: DSPy's signatures remember every load, and break at the 141st.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import dspy
 import msgspec
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from dspex.contracts.failures import BadRequest, InvalidInputs, Unsupported
 from dspex.native.checking.requiring import require
+from dspex.native.programs.nodes import below, tools_of
 from dspex.native.programs.planning import EXTRA
 from dspex.native.programs.states import ALONE
 from dspex.services.worker.convert import (
@@ -31,8 +34,9 @@ from dspex.services.worker.tools import remote_tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from dspex.contracts.program_specs import PredictorState
+    from dspex.contracts.program_states import PredictorState
     from dspex.native.programs.nodes import Node
+    from dspex.services.worker.mcp_tools import McpTools
 
     Interpreters = Callable[[], Any]
 
@@ -49,10 +53,14 @@ class Modules:
     Args:
         interpreters: Makes what runs the code that models write; ``None``: there is
             none, and modules that need one are refused.
+        mcp: What tools of MCP servers stand for; ``None``: there are no such servers.
     """
 
-    def __init__(self, interpreters: Interpreters | None = None) -> None:
+    def __init__(
+        self, interpreters: Interpreters | None = None, mcp: McpTools | None = None
+    ) -> None:
         self._interpreters = interpreters
+        self._mcp = mcp
         self._kept: LRUCache[str, dspy.Module] = LRUCache(KEPT)
 
     def of(self, node: Node) -> dspy.Module:
@@ -61,12 +69,44 @@ class Modules:
         Raises:
             Unsupported: This worker lacks what it needs.
             BadRequest: What it has learned was learned by another module.
+            NotFound: A tool of an MCP server is not there any more.
         """
+        node = self._with_mcp(node)
         key = node.digest()
         found = self._kept.get(key)
         if found is None:
             found = self._kept[key] = self._made(node)
         return found
+
+    def start(self) -> None:
+        """Keep sessions with MCP servers from now on."""
+        if self._mcp is not None:
+            self._mcp.start()
+
+    async def stop(self) -> None:
+        """End them."""
+        if self._mcp is not None:
+            await self._mcp.stop()
+
+    async def ready(self, node: Node) -> None:
+        """Wait until the MCP servers that one specification names can be called.
+
+        Raises:
+            Failure: One cannot.
+        """
+        if self._mcp is not None:
+            for path, tool in _mcp_tools(node):
+                await self._mcp.ready(tool, path)
+
+    def _with_mcp(self, node: Node) -> Node:
+        """The same with functions in place of the names of MCP servers' tools."""
+        named = _mcp_tools(node)
+        if self._mcp is None or not named:
+            return node
+        known = {tool: self._mcp.tool(tool, path) for path, tool in named}
+        spec: Any = node.spec
+        tools = [known[one] if isinstance(one, str) else one for one in spec.tools]
+        return dataclasses.replace(node, spec=replace(spec, tools=tools))
 
     def _made(self, node: Node) -> dspy.Module:
         with warnings.catch_warnings():  # that a later release will lack something
@@ -97,6 +137,15 @@ class Modules:
                 hint='Install Deno for the workers: pip install "dspy[deno]".',
             )
         return {"interpreter_factory": self._interpreters}
+
+
+def _mcp_tools(node: Node) -> list[tuple[str, str]]:
+    """The tools of MCP servers that a specification names, with their paths."""
+    return [
+        (below(node.path, f"tools[{index}]"), tool)
+        for index, tool in enumerate(tools_of(node.spec))
+        if isinstance(tool, str)
+    ]
 
 
 def _parameters(cls: Any) -> Collection[str]:

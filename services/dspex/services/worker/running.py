@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
-    from dspex.services.worker.modules import Interpreters
 
     Find = Callable[[str, str], Awaitable[Specification]]
     """Looks up a stored program: its tenant, and its name or ``name@version``."""
@@ -40,7 +39,7 @@ class ProgramRunner:
         find: Looks stored programs up.
         functions: What calls tools.
         own: Programs written in Python.
-        interpreters: Makes what runs code that models write, if there is such.
+        modules: Makes instances of DSPy's modules.
         operations: What asks for operations, such as ``program.put``.
 
     Attributes:
@@ -53,15 +52,23 @@ class ProgramRunner:
         find: Find | None = None,
         functions: Functions | RecordedFunctions | None = None,
         own: Own | None = None,
-        interpreters: Interpreters | None = None,
+        modules: Modules | None = None,
         *,
         operations: Operations | None = None,
     ) -> None:
         self._find = find
         self._own = own or {}
-        self._modules = Modules(interpreters)
+        self._modules = modules or Modules()
         self.functions = functions
         self.operations = operations
+
+    def start(self) -> None:
+        """Keep what programs need from others from now on."""
+        self._modules.start()
+
+    async def stop(self) -> None:
+        """Let it go."""
+        await self._modules.stop()
 
     async def prepared(
         self, program: Program, audience: Audience, path: str = "program"
@@ -79,6 +86,7 @@ class ProgramRunner:
             for inner, subject in remotes_of(one.spec):
                 if self.functions is not None:
                     self.functions.check(subject, audience, below(one.path, inner))
+            await self._modules.ready(one)
         return node
 
     async def run(

@@ -39,6 +39,8 @@ from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
+from dspex.services.worker.mcp_tools import McpTools
+from dspex.services.worker.modules import Modules
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.recorded import recording
 from dspex.services.worker.running import ProgramRunner
@@ -125,6 +127,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     sessions.start(responder.dispatched)
     await responder.open()
     await jobs.start()
+    programs.start()
     _log.info("worker ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
     sessions.drain()
@@ -332,9 +335,14 @@ def _program_runner(context: Context) -> ProgramRunner:
         StoredPrograms(histories).find,
         functions,
         load_own(configuration.programs),
-        sandbox(),
+        Modules(sandbox(), _mcp(context)),
         operations=Operations(context.bus),
     )
+
+
+def _mcp(context: Context) -> McpTools:
+    configuration, environ = context.configuration, context.environ
+    return McpTools(configuration.mcp, context.bus, configuration.subjects, environ)
 
 
 def _operation_of(message: Message) -> str:
