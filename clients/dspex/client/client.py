@@ -31,6 +31,7 @@ from dspex.client.reading import (
     silence,
 )
 from dspex.client.sessions import Session, opened
+from dspex.client.tools import offered
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     Event,
@@ -43,7 +44,7 @@ from dspex.contracts.failures import (
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds until a request's deadline."""
@@ -282,14 +283,23 @@ class Client:
 
     @asynccontextmanager
     async def session(
-        self, signature: Any = None, **settings: Any
+        self, signature: Any = None, tools: Iterable[Any] = (), **settings: Any
     ) -> AsyncIterator[Session]:
-        """Open a session for as long as the block lasts; see ``sessions.opened``."""
-        session = await opened(self, signature, **settings)
-        try:
-            yield session
-        finally:
-            await session.close()
+        """Open a session for as long as the block lasts; see ``sessions.opened``.
+
+        Args:
+            signature: What its turns fill.
+            tools: What its ``react`` turns may call. Functions among them are offered
+                as ``tools.serve`` does, while the block lasts.
+            **settings: Others of ``session.open``.
+        """
+        async with offered(self, tools) as known:
+            settings = settings | ({"tools": known} if known else {})
+            session = await opened(self, signature, **settings)
+            try:
+                yield session
+            finally:
+                await session.close()
 
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""

@@ -46,6 +46,10 @@ class Session:
         """The same, with an output ``reasoning`` written first."""
         return await self.call("chain_of_thought", inputs)
 
+    async def react(self, **inputs: Any) -> Prediction:
+        """The same by an agent with the session's tools."""
+        return await self.call("react", inputs)
+
     async def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
         """The next turn, with any operation that has turns."""
         return await self._turns.call(operation, self._body(inputs))
