@@ -6,15 +6,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from dspex.contracts.program_functions import Name, Tools
 from dspex.contracts.program_parts import is_self_contained
-from dspex.contracts.program_specs import (
-    Iterations,
-    Name,
-    Program,
-    ReActSpec,
-    Specification,
-    Tools,
-)
+from dspex.contracts.program_specs import Iterations, Program, ReActSpec, Specification
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.signatures import Signature, SignatureSpec
 

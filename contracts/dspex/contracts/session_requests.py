@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from dspex.contracts.envelope import Usage
-from dspex.contracts.program_specs import Iterations, Program, Tools
+from dspex.contracts.program_functions import Tools
+from dspex.contracts.program_specs import Iterations, Program
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.sessions import (
     Affinity,

@@ -16,7 +16,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from dspex.contracts.envelope import Usage
-from dspex.contracts.program_specs import Program, Tools
+from dspex.contracts.program_functions import Tools
+from dspex.contracts.program_specs import Program
 from dspex.contracts.requests import Adapter, LmConfig
 from dspex.contracts.signatures import SignatureSpec
 

@@ -83,7 +83,7 @@ def _needs(parts: list[Node]) -> list[str]:
     for one in parts:
         if one.module in _CODE:
             found.add("code_interpreter")
-        if one.module == "knn":
+        if one.module in ("knn", "knn_few_shot"):
             found.add("numpy")
         if one.module == "python":
             spec: Any = one.spec

@@ -15,7 +15,8 @@ from dspex.contracts.program_parts import children
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dspex.contracts.program_specs import Program, Specification, Tool
+    from dspex.contracts.program_functions import Tool
+    from dspex.contracts.program_specs import Program, Specification
     from dspex.contracts.program_states import PredictorState
     from dspex.native.signatures.compiling import Compiled, Slot
 
@@ -163,7 +164,7 @@ def remotes_of(spec: Any) -> list[tuple[str, str]]:
         for index, tool in enumerate(tools_of(spec))
         if not isinstance(tool, str)
     ]
-    for name in ("reward", "vectorizer"):
+    for name in ("reward", "vectorizer", "metric"):
         subject = getattr(getattr(spec, name, None), "subject", None)
         if subject is not None:
             found.append((f"{name}.subject", subject))

@@ -11,7 +11,7 @@ from dspex.native.programs.nodes import below, read_mcp_tool, remotes_of, tools_
 from dspex.native.schemas.validating import ready
 
 if TYPE_CHECKING:
-    from dspex.contracts.program_specs import Reward, Tool
+    from dspex.contracts.program_functions import Reward, Tool
 
 TAKEN = frozenset({"finish", "submit", "llm_query", "llm_query_batched"})
 """Names that DSPy's agents give to tools of their own."""

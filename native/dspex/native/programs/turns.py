@@ -82,9 +82,10 @@ def whole(settings: SessionSettings, operation: str, turn: Turn) -> Asked:
         "adapter": turn.adapter or settings.adapter,
     }
     if kind is React:
-        most = {} if turn.max_iters is None else {"max_iters": turn.max_iters}
+        if turn.max_iters is not None:
+            common["max_iters"] = turn.max_iters
         tools = settings.tools if turn.tools is None else turn.tools
-        return React(tools=tools, **most, **common)
+        return React(tools=tools, **common)
     demos = (settings.demos if own else []) if turn.demos is None else turn.demos
     return Predict(demos=demos, **common)
 

@@ -19,7 +19,7 @@ from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, headers
 from dspex.contracts.failures import BadRequest, NotFound, ToolFailed, Unsupported
-from dspex.contracts.program_specs import Tool
+from dspex.contracts.program_functions import Tool
 from dspex.native.programs.nodes import read_mcp_tool
 from dspex.services.worker.mcp_servers import Server, installed
 

@@ -11,9 +11,12 @@ from dspex.contracts import program_specs as specs
 from dspex.contracts.failures import NotFound
 from dspex.native.programs.nodes import below, references, remotes_of
 from dspex.native.programs.planning import check_inputs, plan
+from dspex.services.worker import composing
 from dspex.services.worker.calls import within
-from dspex.services.worker.composing import COMPOSITES, Compared, run_node
+from dspex.services.worker.composing import Compared, run_node
+from dspex.services.worker.ensembles import Ensemble
 from dspex.services.worker.modules import Modules, is_async
+from dspex.services.worker.nearest import FewShot, Nearest
 from dspex.services.worker.streaming import Last, run_streaming
 
 if TYPE_CHECKING:
@@ -30,6 +33,21 @@ if TYPE_CHECKING:
 
     Own = Mapping[str, dspy.Module]
     """The programs of the configuration, by name."""
+
+
+COMPOSITES: dict[str, type[composing.Composite]] = {
+    "chain": composing.Chain,
+    "parallel": composing.Parallel,
+    "map": composing.Map,
+    "branch": composing.Branch,
+    "best_of_n": composing.Chosen,
+    "refine": composing.Chosen,
+    "majority": composing.Majority,
+    "ensemble": Ensemble,
+    "knn": Nearest,
+    "knn_few_shot": FewShot,
+}
+"""What is not made by DSPy itself, by module."""
 
 
 class ProgramRunner:

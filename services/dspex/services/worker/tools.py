@@ -17,7 +17,7 @@ from dspex.services.worker.stoppable import in_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dspex.contracts.program_specs import Remote, Reward, Tool
+    from dspex.contracts.program_functions import Remote, Reward, Tool
 
 
 class RemoteTool(dspy.Tool):  # type: ignore[misc]  # DSPy ships no types
