@@ -29,7 +29,7 @@ from dspex.services.worker.convert import (
     to_wire,
 )
 from dspex.services.worker.signatures import dspy_signature
-from dspex.services.worker.tools import remote_tool
+from dspex.services.worker.tools import remote_tool, tool_for_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -111,7 +111,14 @@ class Modules:
     def _made(self, node: Node) -> dspy.Module:
         with warnings.catch_warnings():  # that a later release will lack something
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = _MAKERS[node.module](node, self._options(node))
+            try:
+                module = _MAKERS[node.module](node, self._options(node))
+            except ValueError as error:
+                raise BadRequest(
+                    f"{node.path}: {str(error)[:300]}",
+                    field=node.path,
+                    hint="See DSPy's documentation of this module.",
+                ) from None
         _give_demos(module, node)
         _load(module, node)
         return module
@@ -134,7 +141,7 @@ class Modules:
                 f"{node.path}: {node.module} runs code that a model writes, and this "
                 "worker has no sandbox for it.",
                 field=node.path,
-                hint='Install Deno for the workers: pip install "dspy[deno]".',
+                hint='Install Deno for the workers: pip install "dspex[sandbox]".',
             )
         return {"interpreter_factory": self._interpreters}
 
@@ -281,7 +288,7 @@ def _rlm(node: Node, options: dict[str, Any]) -> dspy.Module:
         max_iters=spec.max_iters,
         max_llm_calls=spec.max_llm_calls,
         max_output_chars=spec.max_output_chars,
-        tools=[remote_tool(tool) for tool in spec.tools],
+        tools=[tool_for_code(tool) for tool in spec.tools],
         **options,
     )
 

@@ -38,12 +38,13 @@ from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.lms import Builtin, LanguageModels
-from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
+from dspex.services.worker.loading import StoredPrograms, load_own
 from dspex.services.worker.mcp_tools import McpTools
 from dspex.services.worker.modules import Modules
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.recorded import recording
 from dspex.services.worker.running import ProgramRunner
+from dspex.services.worker.sandbox import sandbox
 from dspex.services.worker.sessions import Limits, Sessions
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import chunks
