@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.connection import NatsBus
 
-pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
+pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
 MANY = 50
 MIXED: dict[str, Any] = {

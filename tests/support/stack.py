@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Self
 
+from tests.support.forkserver import FORKED, Forked, ForkServer
+
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.contracts.failures import Failure
 from dspex.contracts.subjects import Subjects
@@ -46,19 +48,28 @@ class Program:
         self.name = module.removeprefix("dspex.")
         self._made_of = (module, *arguments)
         self._environ = environ or {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
         self._log: Path | None = None
 
     async def start(self, environ: dict[str, str], folder: Path) -> None:
         self._log = folder / f"{self.name}-{id(self)}.log"
+        environ = os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"}
+        if ForkServer.running and self._may_be_forked():
+            self._process = await ForkServer.running.start(
+                *self._made_of, environ=environ, log=self._log
+            )
+            return
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
-                env=os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"},
+                env=environ,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
+
+    def _may_be_forked(self) -> bool:
+        return self.python == sys.executable and self._made_of[0] in FORKED
 
     def another(self) -> Program:
         """One like it, not started yet."""
