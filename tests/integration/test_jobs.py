@@ -34,7 +34,8 @@ async def test_submit_and_wait(asker: Asker, model: ScriptedModel) -> None:
 
     done = await ended(asker, queued["job"])
 
-    assert (queued["state"], queued["pool"]) == ("queued", "light")
+    assert queued["state"] in ("queued", "running")  # it may be quick
+    assert queued["pool"] == "light"
     assert done["state"] == "done"
     assert done["result"]["outputs"].keys() == {"answer"}
     assert done["result"]["metadata"]["implementation"] == "python"
@@ -344,6 +345,7 @@ async def test_events(asker: Asker, model: ScriptedModel, bus: NatsBus) -> None:
     while events[-1]["kind"] != "done":
         events.append(await asyncio.wait_for(arrived.get(), 20))
 
+    events.sort(key=lambda one: (one["attempt"], one["seq"]))
     first, *_, last = [one for one in events if one["kind"] == "status"]
     assert "queued in pool light" in first["message"]
     assert "attempt 1 of 4 failed" in last["message"]

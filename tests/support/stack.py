@@ -54,7 +54,7 @@ class Program:
     async def start(self, environ: dict[str, str], folder: Path) -> None:
         self._log = folder / f"{self.name}-{id(self)}.log"
         environ = os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"}
-        if ForkServer.running and self._may_be_forked():
+        if ForkServer.running and self._may_be_forked(environ):
             self._process = await ForkServer.running.start(
                 *self._made_of, environ=environ, log=self._log
             )
@@ -68,8 +68,11 @@ class Program:
                 stderr=log,
             )
 
-    def _may_be_forked(self) -> bool:
-        return self.python == sys.executable and self._made_of[0] in FORKED
+    def _may_be_forked(self, environ: dict[str, str]) -> bool:
+        ours = self.python == sys.executable and self._made_of[0] in FORKED
+        # What loaders and interpreters read only when they start.
+        early = {name for name in environ if name.startswith(("LD_", "PYTHON"))}
+        return ours and all(environ[name] == os.environ.get(name) for name in early)
 
     def another(self) -> Program:
         """One like it, not started yet."""

@@ -235,15 +235,14 @@ class Jobs:
             self._provisioned.add(job.pool)
         sequence = await self.store.append(job, now=now_ms())
         record = jobs.opened(job, sequence, now_ms())
+        await self.store.tell_queued(record, f"queued in pool {job.pool}")
         try:
-            revision = await self.store.write(record, 0)
+            return Kept(record, await self.store.write(record, 0))
         except Conflict:
             kept = await self.store.read(job.tenant, job.job)
             if kept is None:
                 raise
             return kept
-        await self.store.tell_queued(record, f"queued in pool {job.pool}")
-        return Kept(record, revision)
 
     async def _read(self, tenant: str, job: str) -> JobRecord:
         """A job as it is now; one that waits beyond its deadline has failed."""
