@@ -2,7 +2,7 @@
 
 That is: Unicode NFD, lower case, no ASCII punctuation, no English article, one space
 between words. Most texts are ASCII, and there one table does almost all of it.
-`_text.c` does the same for those, faster.
+`_text.c` does the same faster, for all but a few of the others too.
 """
 
 from __future__ import annotations
