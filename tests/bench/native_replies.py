@@ -114,8 +114,8 @@ def _json() -> Result:
         lambda: loads(text, work),
         lambda: json_repair.loads(text),
         "`json_repair.loads`, which DSPy reads JSON with, over ours on sound JSON; it "
-        "tries the C parser of Python's `json` first, and msgspec's alone, with no look "
-        f"at what came of it, would be {most:.1f} times as fast (decision 0031)",
+        "tries the C parser of Python's `json` first, and msgspec's alone, with no "
+        f"look at what came of it, would be {most:.1f} times as fast (decision 0031)",
     )
 
 
