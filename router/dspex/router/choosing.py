@@ -89,6 +89,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
         gpu_mib: GPU memory it needs, MiB.
         tried: Incarnations that fell through already.
         holder: The incarnation that holds the session it is a turn of; empty: none.
+        known: Whether it goes to who had this very request, and so has its end, or
+            will.
         why_again: Why the last one did: ``after_busy``, ``after_worker_lost``, ….
     """
 
@@ -101,7 +103,13 @@ class Wanted(Struct, frozen=True, kw_only=True):
     gpu_mib: int = 0
     tried: frozenset[str] = frozenset()
     holder: str = ""
+    known: bool = False
     why_again: str = ""
+
+    def admits(self, target: Target) -> bool:
+        """Whether it may go to ``target``, whatever that can do."""
+        held = not self.holder or self.holder == target.beat.worker
+        return held and self.route.admits(target)
 
     @property
     def is_plain(self) -> bool:
