@@ -319,7 +319,7 @@ async def test_results_larger_than_a_message(
     asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """A result that no message has room for is told by where it lies."""
-    model.chunk = 20_000
+    model.chunk = 2_000_000  # in one piece, which no event has room for either
     model.reply_with(chat(answer="x" * 1_500_000))
     queued = await submit(asker, "predict", question())
 
