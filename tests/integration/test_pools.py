@@ -23,6 +23,7 @@ from tests.support.hosts import (
     start,
     supervisor,
 )
+from tests.support.misbehaving import OWN
 from tests.support.releases import INSTALLED, RELEASES, python_of
 from tests.support.stack import Program
 
@@ -203,6 +204,40 @@ async def test_misbehaving_programs(
     assert len(lost) == (code not in ("done", "program_error"))
 
 
+@pytest.mark.parametrize(
+    ("program", "timeout", "code", "said"),
+    [
+        # Python code lets the others run, so its deadline is kept, and it is found
+        # to go on; native code need not, and looks to routers as if it were frozen.
+        ("spins", 3.0, "deadline_exceeded", "thread whose request had ended"),
+        ("locks", 60.0, "worker_lost", "busy by native code"),
+    ],
+)
+async def test_programs_that_compute_without_end(
+    misbehaving: tuple[Hosts, Asker], program: str, timeout: float, code: str, said: str
+) -> None:
+    """In a thread too: the caller learns it, the worker is replaced as too busy."""
+    hosts, ask = misbehaving
+    before = {one["worker"] for one in await hosts.ready(2)}
+    once = {
+        "program": program,
+        "inputs": {"question": "?"},
+        "options": {"idempotent": False},
+    }
+
+    bad, *good = await asyncio.gather(
+        ask.ask("run", once, timeout=timeout),
+        *(ask.ask("predict", question(), timeout=60) for _ in range(8)),
+    )
+    told = await hosts.told(lambda one: said in one["reason"])
+    after = await hosts.ready(2)
+
+    assert bad.code == code, bad.body
+    assert {answer.code for answer in good} == {"done"}
+    assert (told["state"], told["code"]) == ("ended", "resource_cpu")
+    assert before - {one["worker"] for one in after} == {told["worker"]}
+
+
 @pytest.fixture(scope="module", name="misbehaving")
 async def _misbehaving(
     nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
@@ -219,7 +254,8 @@ async def _misbehaving(
     bus = await connect(BusSettings(url=nats_url, name="test"))
     async with Running(nats_url, folder, "misbehaving", environ) as stack:
         limits = {"memory_mib": 600, "stall_s": 5.0, "max_children": 8}
-        configure(stack, pool(processes=2, nice=1, max_files=500, **limits, **BAD))
+        settings = pool(processes=2, nice=1, max_files=500, **limits, **BAD)
+        configure(stack, settings + OWN)
         hosts = Hosts(bus, stack)
         await hosts.listen()
         await start(stack, hosts, 2)

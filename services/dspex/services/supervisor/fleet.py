@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OUT_OF_MEMORY = 12
-"""Exit status of a worker in which an allocation failed."""
+LEFT: dict[int | None, tuple[str, Literal["resource_memory", "resource_cpu"]]] = {
+    12: ("ran out of its memory limit", "resource_memory"),
+    62: ("was kept busy by a thread whose request had ended", "resource_cpu"),
+}
+"""Why a worker left by itself, by its exit status, and what its requests fail with."""
 
 LOOK = 0.5
 """Seconds between two looks at what there is, when nothing happens."""
@@ -157,6 +160,8 @@ class Fleet:
     async def _look(self, now: float) -> None:
         await self._measure()
         await self._end_orphans()
+        for member in self.members.values():
+            member.look(now)
         goals = {name: pool.goal(now) for name, pool in self.pools.items()}
         seen = [one.seen() for one in self.members.values() if one.killed is None]
         for action in decide(goals, seen, now, self._starting, Patience()):
@@ -247,8 +252,8 @@ class Fleet:
                 notice, state="ended", asked=True, reason=member.why or reason
             )
         code = kill.code if kill is not None else "worker_lost"
-        if kill is None and status == OUT_OF_MEMORY:
-            reason, code = "ran out of its memory limit", "resource_memory"
+        if kill is None and status in LEFT:
+            reason, code = LEFT[status]
         words = member.child.tail()
         trouble = f"{member.name} {reason}." + (f" {words}" if words else "")
         again = member.pool.restarts.ended(member.lifetime(now), now, trouble)

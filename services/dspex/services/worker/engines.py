@@ -54,7 +54,10 @@ def _widen() -> None:
     except ImportError:  # it moved: its own limit holds
         return
     for parse in (sse.parse_sse, sse.aparse_sse):
-        for limit in parse.__kwdefaults__.keys() & {"max_line_bytes", "max_event_bytes"}:
+        for limit in parse.__kwdefaults__.keys() & {
+            "max_line_bytes",
+            "max_event_bytes",
+        }:
             parse.__kwdefaults__[limit] = LONGEST_PIECE
 
 
