@@ -24,6 +24,7 @@ from tests.support.hosts import (
     supervisor,
 )
 from tests.support.misbehaving import OWN
+from tests.support.networks import Network, refusal
 from tests.support.releases import INSTALLED, RELEASES, python_of
 from tests.support.stack import Program
 
@@ -42,6 +43,9 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's"),
 ]
+
+
+NO_NETWORKS = refusal()
 
 
 @pytest.fixture(name="hosts")
@@ -291,7 +295,6 @@ async def test_starts_are_staggered(own: Stack, hosts: Hosts) -> None:
         return [one["state"] for one in found] == ["ready"] * 6
 
     await own.start(supervisor(own.folder))
-    await own.until(lambda: own.beats("supervisor") or own.beats() or own._beats)
     await hosts.until(look)
 
     gaps = [
@@ -303,26 +306,42 @@ async def test_starts_are_staggered(own: Stack, hosts: Hosts) -> None:
     assert max(gaps) < 3000
 
 
-async def test_two_hosts(own: Stack, hosts: Hosts, ask: Asker) -> None:
-    """Workers are spread over the hosts; one that is drained stays empty."""
+@pytest.mark.skipif(bool(NO_NETWORKS), reason=NO_NETWORKS)
+async def test_two_hosts(
+    own: Stack, hosts: Hosts, ask: Asker, nats_url: str, model: ScriptedModel
+) -> None:
+    """Workers are spread over hosts with networks of their own, which may be cut."""
     configure(own, pool(processes=1))
     await own.start(Program("dspex.router"), Program("dspex.native"))
-    await own.start(supervisor(own.folder, "one"), supervisor(own.folder, "two"))
-    await own.ready(workers=2)
+    async with Network(nats_url, model.url) as one, Network(nats_url, model.url) as two:
+        kept = (
+            supervisor(own.folder, "one", one),
+            supervisor(own.folder, "two", two),
+        )
+        await own.start(*kept)
+        await own.serving(*kept)
 
-    spread = await hosts.all("scale", 2, pool="light", processes=3)
-    await own.until(lambda: len(own.beats()) == 3)
-    drained = await hosts.all("drain", 2, name="two")
-    await own.until(lambda: {one.host for one in own.beats()} == {"one"})
-    later = await hosts.all("scale", 2, pool="light", processes=2)
-    there = await hosts.all("pools", 2)
-    answer = await ask.ask("predict", question())
+        spread = await hosts.all("scale", 2, pool="light", processes=3)
+        await own.until(lambda: len(own.beats()) == 3)
+        await two.cut()
+        await hosts.until_told(lambda found: found["supervisors"] == 1)
+        alone = await ask.ask("predict", question(), timeout=60)
+        await two.heal()
+        await hosts.until_told(lambda found: found["supervisors"] == 2)
+        drained = await hosts.all("drain", 2, name="two")
+        await hosts.until_told(
+            lambda found: not found["pools"][0]["workers"], host="two"
+        )
+        later = await hosts.all("scale", 2, pool="light", processes=2)
+        there = await hosts.all("pools", 2)
+        answer = await ask.ask("predict", question(), timeout=60)
+        await asyncio.gather(*(one.stop() for one in kept))
 
     assert [one["pools"] for one in spread] == [{"light": 2}, {"light": 1}]
+    assert (alone.code, answer.code) == ("done", "done")
     assert [one["pools"] for one in drained] == [{}, {"light": 0}]
     assert [one["pools"]["light"] for one in later] == [2, 0]
     assert [one["host"] for one in there] == ["one", "two"]
-    assert answer.code == "done"
 
 
 async def test_a_pool_scales_by_itself(
