@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dspex.bus.children import Child
     from dspex.contracts.heartbeats import Heartbeat
     from dspex.contracts.pooling import Pool, Supervising
+    from dspex.services.supervisor.cgroups import Cgroup
 
 QUIET = 2.0
 """Seconds without a heartbeat after which it is looked at what a worker computes."""
@@ -85,6 +86,7 @@ class Member:
         asked: Why an operator wants it replaced.
         killed: Why it was ended at once, if it was.
         usage: What its processes use, where that is looked at.
+        group: Its cgroup, where it has one.
     """
 
     def __init__(self, child: Child, pool: PoolState, gpu: str, now: float) -> None:
@@ -97,6 +99,7 @@ class Member:
         self.asked = ""
         self.killed: Kill | None = None
         self.usage = Usage()
+        self.group: Cgroup | None = None
         self._generation = pool.generation
         self._jitter = random.uniform(1 - JITTER, 1 + JITTER)
         self._begun = self._heard = now
