@@ -242,9 +242,36 @@ async def test_programs_that_compute_without_end(
     assert before - {one["worker"] for one in after} == {told["worker"]}
 
 
+async def test_workers_are_put_into_cgroups(
+    misbehaving: tuple[Hosts, Asker], cgroups: Path
+) -> None:
+    """Each into its own below the folder that was given, with its limits."""
+    hosts, _ = misbehaving
+
+    workers = await hosts.ready(2)
+
+    assert (cgroups / "cgroup.subtree_control").read_text() == "+cpu +memory"
+    found = {
+        (one / "cgroup.procs").read_text(): (one / "cpu.max").read_text()
+        for one in cgroups.glob("supervisor-*")
+    }
+    assert {found[str(one["pid"])] for one in workers} == {"150000 100000"}
+
+
+@pytest.fixture(scope="module", name="cgroups")
+def _cgroups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a cgroup: few machines let a test write a real one."""
+    folder = tmp_path_factory.mktemp("cgroups")
+    (folder / "cgroup.controllers").write_text("cpu memory pids")
+    return folder
+
+
 @pytest.fixture(scope="module", name="misbehaving")
 async def _misbehaving(
-    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+    nats_url: str,
+    scripted: ScriptedModel,
+    cgroups: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """A stack with two workers that do what they should not."""
     from tests.support.asking import Asker as Asking
@@ -258,8 +285,9 @@ async def _misbehaving(
     bus = await connect(BusSettings(url=nats_url, name="test"))
     async with Running(nats_url, folder, "misbehaving", environ) as stack:
         limits = {"memory_mib": 600, "stall_s": 5.0, "max_children": 8}
-        settings = pool(processes=2, nice=1, max_files=500, **limits, **BAD)
-        configure(stack, settings + OWN)
+        limits |= {"nice": 1, "max_files": 500, "cpu_quota": 1.5}
+        kept = f"\n[supervisor]\ncgroup = {str(cgroups)!r}\n"
+        configure(stack, pool(processes=2, **limits, **BAD) + kept + OWN)
         hosts = Hosts(bus, stack)
         await hosts.listen()
         await start(stack, hosts, 2)
