@@ -251,11 +251,16 @@ async def test_workers_are_put_into_cgroups(
     workers = await hosts.ready(2)
 
     assert (cgroups / "cgroup.subtree_control").read_text() == "+cpu +memory"
-    found = {
+    quotas = quotas_below(cgroups)
+    assert {quotas[str(one["pid"])] for one in workers} == {"150000 100000"}
+
+
+def quotas_below(cgroups: Path) -> dict[str, str]:
+    """What CPU time is written for which process."""
+    return {
         (one / "cgroup.procs").read_text(): (one / "cpu.max").read_text()
         for one in cgroups.glob("supervisor-*")
     }
-    assert {found[str(one["pid"])] for one in workers} == {"150000 100000"}
 
 
 @pytest.fixture(scope="module", name="cgroups")
