@@ -71,6 +71,22 @@ async def test_submitted_twice(asker: Asker, model: ScriptedModel) -> None:
     assert len(model.requests) == 1
 
 
+async def test_submitted_anew(asker: Asker, stack: Stack) -> None:
+    """Once a job is forgotten its id is free: the same one is done once more."""
+    job = new()
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    first = await ended(asker, job)
+    async with asyncio.timeout(30):
+        while (await asker.ask("job.get", {"job": job})).code != "not_found":
+            await stack.news()
+
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    second = await ended(asker, job)
+
+    assert (first["state"], second["state"]) == ("done", "done")
+    assert second["submitted_at"] > first["submitted_at"]
+
+
 async def test_the_request_is_the_job(asker: Asker, model: ScriptedModel) -> None:
     """A job without an id of its own has that of the request."""
     request = new()
