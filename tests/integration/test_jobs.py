@@ -72,6 +72,22 @@ async def test_submitted_twice(asker: Asker, model: ScriptedModel) -> None:
     assert len(model.requests) == 1
 
 
+async def test_submitted_anew(asker: Asker, stack: Stack) -> None:
+    """Once a job is forgotten its id is free: the same one is done once more."""
+    job = new()
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    first = await ended(asker, job)
+    async with asyncio.timeout(30):
+        while (await asker.ask("job.get", {"job": job})).code != "not_found":
+            await stack.news()
+
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    second = await ended(asker, job)
+
+    assert (first["state"], second["state"]) == ("done", "done")
+    assert second["submitted_at"] > first["submitted_at"]
+
+
 async def test_the_request_is_the_job(asker: Asker, model: ScriptedModel) -> None:
     """A job without an id of its own has that of the request."""
     request = new()
@@ -320,7 +336,7 @@ async def test_results_larger_than_a_message(
     asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """A result that no message has room for is told by where it lies."""
-    model.chunk = 20_000
+    model.chunk = 2_000_000  # in one piece, which no event has room for either
     model.reply_with(chat(answer="x" * 1_500_000))
     queued = await submit(asker, "predict", question())
 

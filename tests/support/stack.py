@@ -34,6 +34,7 @@ class Program:
         python: Its interpreter, such as that of another environment.
         environ: Configuration of this one, on top of the stack's; another address of
             the NATS server, for example.
+        within: A command that runs it, such as ``ip netns exec NAME``.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Program:
         *arguments: str,
         environ: dict[str, str] | None = None,
         python: str = sys.executable,
+        within: tuple[str, ...] = (),
     ) -> None:
         self.python = python
-        self.command = (python, "-m", module, *arguments)
+        self.command = (*within, python, "-m", module, *arguments)
+        self._within = within
         self.name = module.removeprefix("dspex.")
         self._made_of = (module, *arguments)
         self._environ = environ or {}
@@ -76,7 +79,12 @@ class Program:
 
     def another(self) -> Program:
         """One like it, not started yet."""
-        return Program(*self._made_of, environ=self._environ, python=self.python)
+        return Program(
+            *self._made_of,
+            environ=self._environ,
+            python=self.python,
+            within=self._within,
+        )
 
     @property
     def log(self) -> str:

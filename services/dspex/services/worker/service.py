@@ -29,7 +29,6 @@ from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError
-from dspex.contracts.failures import ResourceMemory
 from dspex.contracts.requests import Predict
 from dspex.contracts.session_requests import Turn
 from dspex.native.operations import OPERATIONS
@@ -37,6 +36,7 @@ from dspex.native.service import run as native
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
+from dspex.services.worker.leaving import Leaving
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
 from dspex.services.worker.programs import Programs
@@ -71,9 +71,6 @@ _TALKATIVE = (
 )
 """What logs examples and prompts, which are the tenants' own."""
 
-OUT_OF_MEMORY = 12
-"""Exit status of a worker in which an allocation failed, as the system numbers it."""
-
 
 def configure_dspy() -> None:
     """Set what holds for the whole process; everything else is set per request.
@@ -100,8 +97,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
         wrap: Puts something around what does an operation.
 
     Raises:
-        SystemExit: An allocation failed: what is left of the process is not to be
-            trusted with more than the requests it has.
+        SystemExit: It had to leave by itself; the status says why.
     """
     name: str = context.arguments.pool
     encoding.read_tables_with(ArrowTables())
@@ -113,13 +109,14 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     programs = Programs(lms, pool.lm, threads, _program_runner(context))
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
-    exhausted = Exhausted(context.stop)
-    run = exhausted.noticed(
+    leaving = Leaving(context.stop)
+    run = leaving.noticed(
         wrap(_runner(programs, sessions, context.bus, found.identity.worker))
     )
     responder = Responder(context, found, slots, run, sessions)
     jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
+    leaving.start(pool.stall_s)
     await responder.start()
     await warm_up()
     sessions.start(responder.dispatched)
@@ -131,38 +128,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     await asyncio.gather(jobs.stop(pool.grace_s), responder.stop(pool.grace_s))
     await sessions.stop()
     await programs.aclose()
-    if exhausted.happened:
-        raise SystemExit(OUT_OF_MEMORY)
-
-
-class Exhausted:
-    """Whether an allocation ever failed here; then no more requests are taken.
-
-    Args:
-        stop: Set when it happens.
-    """
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.happened = False
-        self._stop = stop
-
-    def noticed(self, run: Run) -> Run:
-        """The same as ``run``, watched."""
-
-        async def watched(operation: str, body: Body, events: Events) -> Outcome:
-            try:
-                return await run(operation, body, events)
-            except (MemoryError, ResourceMemory) as error:
-                if not self.happened:
-                    _log.error("out of memory: finishing what is in hand, then leaving")
-                self.happened = True
-                self._stop.set()
-                raise ResourceMemory(
-                    "The process ran out of its memory limit.",
-                    hint="Ask for less at a time, or raise memory_mib of the pool.",
-                ) from error
-
-        return watched
+    await leaving.stop()
 
 
 async def warm_up() -> None:

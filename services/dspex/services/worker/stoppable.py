@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
+from dspex.services.worker import leftovers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -125,11 +127,13 @@ async def in_thread(work: Callable[[], Any], watch: Watch | None = None) -> Any:
         else:
             _settle(loop, _succeed, done, result)
 
-    threading.Thread(target=run, name="dspy", daemon=True).start()
+    thread = threading.Thread(target=run, name="dspy", daemon=True)
+    thread.start()
     try:
         return await done
     finally:
         seen.stop()
+        leftovers.note(thread)
 
 
 def in_loop(work: Coroutine[Any, Any, Any]) -> Any:

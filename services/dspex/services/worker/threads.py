@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
+from dspex.services.worker import leftovers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -34,15 +36,18 @@ class Threads:
 
     Args:
         concurrency: How many run at a time; more wait for a thread.
+        moment: Seconds that a coroutine has for its end once its caller was cancelled.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, moment: float = 1.0) -> None:
+        self._moment = moment
         self._executor = ThreadPoolExecutor(concurrency, "request")
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run what ``work`` makes and return what it returns.
 
-        Whoever cancels this call cancels that coroutine too, and waits for its end.
+        Whoever cancels this call cancels that coroutine too, and waits a moment for
+        its end; one that computes does not hear of it.
 
         Raises:
             BaseException: What the coroutine raised.
@@ -51,21 +56,27 @@ class Threads:
         # The context of the caller, or log lines and spans would lose their request.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        ran: asyncio.Future[_T] = loop.run_in_executor(
-            self._executor, lambda: context.run(started.run, work)
-        )
+        work_there = self._executor.submit(context.run, started.run, work)
+        ran: asyncio.Future[_T] = asyncio.wrap_future(work_there, loop=loop)
+        ran.add_done_callback(_looked_at)
         try:
             return await asyncio.shield(ran)
         except asyncio.CancelledError:
-            started.cancel()
-            await asyncio.wait([ran])
-            if not ran.cancelled():
-                ran.exception()  # it was cancelled, and this is how it took it
+            if not work_there.cancel():  # it has begun
+                started.cancel()
+                await asyncio.wait([ran], timeout=self._moment)
+                leftovers.note(work_there)
             raise
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = False) -> None:
         """Let the threads end; what runs in them ends by itself."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=wait, cancel_futures=True)
+
+
+def _looked_at(ran: asyncio.Future[Any]) -> None:
+    """Whoever was cancelled does not want to know how it ended."""
+    if not ran.cancelled():
+        ran.exception()
 
 
 class _Started:
