@@ -11,7 +11,7 @@ from cachetools import LRUCache
 
 from dspex.bus.running import Outcome
 from dspex.contracts.envelope import Usage
-from dspex.contracts.failures import Failure, InvalidSignature, Unsupported
+from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.contracts.program_requests import React, as_specification
 from dspex.contracts.requests import Predict
 from dspex.native.checking.requiring import (
@@ -89,8 +89,6 @@ class Programs:
             Failure: What DSPy or the provider raised, as the contract names it.
         """
         try:
-            if not isinstance(body, Predict):
-                return await self._run_program(body, events)  # type: ignore[arg-type]
             if self._threads is None:
                 return await self._run(operation, body, events)
             there: Any = EventsFromThread(events)
@@ -105,15 +103,14 @@ class Programs:
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
 
+    async def _run(self, operation: str, body: Body, events: Events) -> Outcome:
+        if isinstance(body, Predict):
+            return await self._run_module(operation, body, events)
+        return await self._run_program(body, events)  # type: ignore[arg-type]
+
     async def _run_program(
         self, asked: RunProgram | React | Learning, events: Events
     ) -> Outcome:
-        if self._threads is not None:
-            raise Unsupported(
-                f"Programs as data need DSPy 3.0 or newer; this worker runs "
-                f"{dspy.__version__}.",
-                hint="Use another pool.",
-            )
         if isinstance(asked, React):
             program: Program = as_specification(asked)
             path = ""
@@ -142,7 +139,9 @@ class Programs:
             outputs=outputs, usage=_usage(tracker), lm=self._lms.describe(asked_lm)
         )
 
-    async def _run(self, operation: str, body: Predict, events: Events) -> Outcome:
+    async def _run_module(
+        self, operation: str, body: Predict, events: Events
+    ) -> Outcome:
         compiled = compile_signature(body.signature, body.instructions)
         inputs = require(compiled, body.inputs, "inputs")
         module = self._module(operation, compiled)
