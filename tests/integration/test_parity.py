@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from tests.support.programs import answering
 from tests.support.releases import RELEASES, on, python_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.support.parity.case import Case
     from tests.support.scripted_model import ScriptedModel
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
 
 ROOT = Path(__file__).parents[2]
+ENDS_WITHIN = 150.0
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "weather": lambda said: weather(**said),
     "reward": lambda said: {"score": float(said["outputs"]["answer"] == "Paris")},
@@ -45,8 +47,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture(scope="module", name="in_process")
 async def _in_process(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[InProcess]:
+    releases: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> InProcess:
     """What all programs do with DSPy alone, by release; each in one process."""
     folder = deno.folder(tmp_path_factory.mktemp("deno"))
     environ = os.environ | {
@@ -54,29 +56,23 @@ async def _in_process(
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
     }
-    running: dict[str, asyncio.subprocess.Process] = {}
     found: dict[str, dict[str, Any]] = {}
 
     async def of(release: str) -> dict[str, Any]:
         if release not in found:
-            said, _ = await running[release].communicate()
-            found[release] = json.loads(said)
+            ran = await asyncio.to_thread(
+                subprocess.run,
+                (python_of(release), "-m", "tests.support.parity"),
+                cwd=ROOT,
+                env=environ,
+                capture_output=True,
+                check=True,
+                timeout=ENDS_WITHIN,
+            )
+            found[release] = json.loads(ran.stdout)
         return found[release]
 
-    for release in RELEASES:
-        running[release] = await asyncio.create_subprocess_exec(
-            python_of(release),
-            *("-m", "tests.support.parity"),
-            cwd=ROOT,
-            env=environ,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    yield of
-    for process in running.values():
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    return of
 
 
 @pytest.fixture(name="ask")
@@ -93,8 +89,8 @@ async def _ask(releases: Stack, bus: NatsBus) -> Asker:
     return ask
 
 
-@pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("release", RELEASES)
 async def test_a_program_does_what_it_does_in_process(
     ask: Asker,
     model: ScriptedModel,

@@ -132,6 +132,7 @@ def _shared(
     compiled = {
         "requires_permission_to_run": False,
         "eval_kwargs": {"num_threads": given.threads, "display_progress": False},
+        "num_threads": given.threads,
     }
     compile_takes = inspect.signature(cls.compile).parameters
     return (
@@ -158,6 +159,9 @@ def _class(optimizer: Any, path: str) -> Any:
             field=f"{path}.name",
             hint=_REFUSED[type(optimizer)],
         )
+    cls = getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
+    if cls is None:
+        raise _lacks(f"there is no {name}", f"{path}.name")
     for package in NEEDS.get(name, ()):
         if importlib.util.find_spec(package) is None:
             raise Unsupported(
@@ -165,9 +169,6 @@ def _class(optimizer: Any, path: str) -> Any:
                 field=f"{path}.name",
                 hint=f"Install it for the workers: pip install {package}.",
             )
-    cls = getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
-    if cls is None:
-        raise _lacks(f"there is no {name}", f"{path}.name")
     return cls
 
 
