@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import dspy
 import msgspec
@@ -151,6 +151,26 @@ def _options(optimizer: Any) -> dict[str, Any]:
     return found
 
 
+def missing() -> list[str]:
+    """The optimizers that cannot be run here, by name."""
+    kinds: tuple[Any, ...] = get_args(known.Optimizer)
+    return [_name(kind) for kind in kinds if not _is_there(kind)]
+
+
+def _is_there(kind: Any) -> bool:
+    cls = _found(_name(kind))
+    if kind in _REFUSED or cls is None:
+        return False
+    if kind is known.BetterTogether and "optimizers" not in _parameters(cls):
+        return False
+    needs = NEEDS.get(_name(kind), ())
+    return all(importlib.util.find_spec(package) for package in needs)
+
+
+def _found(name: str) -> Any:
+    return getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
+
+
 def _class(optimizer: Any, path: str) -> Any:
     name = _name(optimizer)
     if type(optimizer) in _REFUSED:
@@ -159,7 +179,7 @@ def _class(optimizer: Any, path: str) -> Any:
             field=f"{path}.name",
             hint=_REFUSED[type(optimizer)],
         )
-    cls = getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
+    cls = _found(name)
     if cls is None:
         raise _lacks(f"there is no {name}", f"{path}.name")
     for package in NEEDS.get(name, ()):

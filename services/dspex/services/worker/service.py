@@ -36,6 +36,7 @@ from dspex.native.service import run as native
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
+from dspex.services.worker.features import lacking
 from dspex.services.worker.interpreters import sandbox
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.loading import StoredPrograms, load_own
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from dspex.contracts.pooling import Pool
     from dspex.contracts.program_specs import Specification
     from dspex.contracts.requests import Body
+    from dspex.services.worker.interpreters import Interpreters
 
 _log = logging.getLogger(__name__)
 
@@ -109,9 +111,10 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     pool = _pool(context.configuration, name)
     lms = _language_models(context, pool)
     memory = _gpu_memory(context)
-    found = _profile(context.configuration, name, pool, memory)
+    code = sandbox()
+    found = _profile(context.configuration, name, memory, lacking(code))
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
-    programs = Programs(lms, pool.lm, threads, _program_runner(context))
+    programs = Programs(lms, pool.lm, threads, _program_runner(context, code))
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
     exhausted = Exhausted(context.stop)
@@ -271,9 +274,9 @@ def _versions(configuration: Configuration) -> str:
 
 
 def _profile(
-    configuration: Configuration, name: str, pool: Pool, memory: Memory
+    configuration: Configuration, name: str, memory: Memory, lacks: list[str]
 ) -> Profile:
-    subjects = configuration.subjects
+    subjects, pool = configuration.subjects, configuration.pools[name]
     worker = f"{name}-{uuid4().hex[:12]}"
     operations, spare = catalog.served_by("python"), catalog.served_by("native")
     if pool.operations:
@@ -306,6 +309,7 @@ def _profile(
         operation_of=_operation_of,
         operations=operations,
         spare=spare,
+        lacks=lacks,
         weight=pool.weight,
         lms=sorted(configuration.lms),
         lm=pool.lm,
@@ -314,7 +318,7 @@ def _profile(
     )
 
 
-def _program_runner(context: Context) -> ProgramRunner:
+def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunner:
     configuration = context.configuration
     functions: Functions | RecordedFunctions
     functions = Functions(context.bus, configuration.tools.subjects)
@@ -330,7 +334,7 @@ def _program_runner(context: Context) -> ProgramRunner:
         find,
         AtHome(functions, home),
         load_own(configuration.programs),
-        sandbox(),
+        code,
         operations=AtHome(Operations(context.bus), home),
     )
 
