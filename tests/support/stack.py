@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dspex.contracts.heartbeats import Heartbeat
 from dspex.bus.health import read_beat
 
-READY_WITHIN = 60.0
+READY_WITHIN = 120.0
 
 
 class Program:

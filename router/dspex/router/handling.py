@@ -29,6 +29,7 @@ from dspex.contracts.failures import (
     Unsupported,
     WorkerLost,
 )
+from dspex.contracts.features import needed
 from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
@@ -190,6 +191,7 @@ class RequestHandler:
             lm=ticket.asked_lm,
             pools=pools,
             dspy=read_versions(options.dspy) if options.dspy else "",
+            features=needed(body),
             gpu_mib=options.gpu_memory_mib,
         )
 

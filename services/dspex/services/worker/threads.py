@@ -2,7 +2,8 @@
 
 ``dspy.context`` of those releases belongs to the thread: two requests on one event
 loop would see each other's language model, and the one that ends last leaves its own
-behind. In a thread of its own a request is alone with its context.
+behind. In a thread of its own a request is alone with its context. What belongs to the
+worker's loop, as the bus does, is reached from there by ``Home``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
@@ -19,11 +21,12 @@ from dspex.services.worker import leftovers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from dspex.bus.events import Events
+    from dspex.bus.events import Audience, Events
 
 _T = TypeVar("_T")
 
 
+@cache
 def contexts_are_apart() -> bool:
     """Whether requests on one event loop have contexts of their own in this DSPy."""
     with dspy.context(branch_idx=-1):
@@ -52,7 +55,7 @@ class Threads:
         Raises:
             BaseException: What the coroutine raised.
         """
-        started = _Started()
+        started = Alone()
         # The context of the caller, or log lines and spans would lose their request.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
@@ -79,14 +82,15 @@ def _looked_at(ran: asyncio.Future[Any]) -> None:
         ran.exception()
 
 
-class _Started:
-    """One coroutine on the event loop of its thread."""
+class Alone:
+    """One coroutine on an event loop of its thread's own."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Run what ``work`` makes, in this thread, to its end."""
         with asyncio.Runner() as runner:
             return runner.run(self._seen_to(work))
 
@@ -97,11 +101,48 @@ class _Started:
         return await work()
 
     def cancel(self) -> None:
+        """Cancel it, from any thread."""
         self._cancelled = True
         if self._task is not None:
             loop = self._task.get_loop()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._task.cancel)
+
+
+class Home:
+    """The event loop that this is made on, as other threads reach it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def do(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do something there, and return what it returns.
+
+        Raises:
+            BaseException: What it raised.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return await work
+        done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return await asyncio.wrap_future(done)
+
+
+class AtHome:
+    """What calls functions or operations on the worker's loop, from any thread.
+
+    Args:
+        calls: It.
+        home: Where its bus is.
+    """
+
+    def __init__(self, calls: Any, home: Home) -> None:
+        self.check = getattr(calls, "check", None)
+        self._calls = calls
+        self._home = home
+
+    async def call(self, *given: Any) -> Any:
+        """As its own ``call``."""
+        return await self._home.do(self._calls.call(*given))
 
 
 class EventsFromThread:
@@ -113,7 +154,12 @@ class EventsFromThread:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
+
+    @property
+    def audience(self) -> Audience:
+        """Who is told."""
+        return self._events.audience
 
     @property
     def streams(self) -> bool:
@@ -126,6 +172,4 @@ class EventsFromThread:
         Raises:
             BadRequest: It cannot be sent; nobody was told.
         """
-        telling = self._events.emit(kind, **said)
-        told = asyncio.run_coroutine_threadsafe(telling, self._loop)
-        await asyncio.wrap_future(told)
+        await self._home.do(self._events.emit(kind, **said))
