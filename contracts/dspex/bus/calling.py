@@ -16,8 +16,8 @@ from dspex.contracts.subjects import covers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dspex.bus.audiences import Audience
     from dspex.bus.core import Bus
-    from dspex.bus.events import Audience
 
 LONGEST = 256 * 1024
 """Longest answer of a function, bytes."""

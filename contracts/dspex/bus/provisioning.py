@@ -206,6 +206,7 @@ def declared(
             discard="new",
             max_age=DAY,
             num_replicas=replicas,
+            allow_msg_ttl=True,
             allow_rollup_hdrs=True,
         ),
     ]

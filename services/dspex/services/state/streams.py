@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dspex.bus.batches import batch, sequence_of
+from dspex.bus.journal import Reader
 from dspex.bus.provisioning import Names
 from dspex.bus.running import Outcome
 from dspex.contracts import encoding
-from dspex.contracts.envelope import Event
+from dspex.contracts.envelope import DoneEvent, Event
 from dspex.contracts.failures import DeadlineExceeded, NotFound
 from dspex.contracts.stream_requests import ResumedStream
 from dspex.services.state.position import Position
@@ -57,6 +58,7 @@ class Streams:
 
     def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
         self._bus = bus
+        self._reader = Reader(bus, subjects)
         self._stream = Names(subjects.prefix).journal
 
     async def resume(self, body: ResumeStream, events: Events) -> Outcome:
@@ -76,7 +78,10 @@ class Streams:
         size = 0
         async with source:
             async for message in source.messages(position, waits=to_inbox):
-                due = position.take(encoding.decode(message.data, Event))
+                event = encoding.decode(message.data, Event)
+                if isinstance(event, DoneEvent) and event.cut is not None:
+                    event = await self._reader.restored(event, event.cut)
+                due = position.take(event)
                 for event in due if to_inbox else ():
                     await events.relay(event)
                 if not to_inbox:
