@@ -64,6 +64,9 @@ KEEP_ALIVE = 5.0
 _ENVELOPE = 2048
 """Bytes that headers, and what redaction adds, take beside an event."""
 
+LONGEST_DELTA = 64 * 1024
+"""Characters of one delta; a model that answers in one piece writes more."""
+
 PROBE_EVERY = 8
 """Every so many messages to an inbox ask the server whether anyone listens."""
 
@@ -198,7 +201,9 @@ class Events:
 
     async def _tell_deltas(self, deltas: list[Text]) -> None:
         for delta in deltas:
-            await self._tell(Delta, field=delta.field, text=delta.text)
+            for start in range(0, len(delta.text), LONGEST_DELTA):
+                text = delta.text[start : start + LONGEST_DELTA]
+                await self._tell(Delta, field=delta.field, text=text)
 
     async def _tell(self, kind: type[Any], **said: Any) -> None:
         self._seq += 1

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
     from dspex.bus.events import Events
+    from dspex.contracts.records import Cut
     from dspex.contracts.stream_requests import ResumeStream
     from dspex.contracts.subjects import Subjects
 
@@ -80,7 +81,7 @@ class Streams:
             async for message in source.messages(position, waits=to_inbox):
                 event = encoding.decode(message.data, Event)
                 if isinstance(event, DoneEvent) and event.cut is not None:
-                    event = await self._reader.restored(event, event.cut)
+                    event = await self._restored(event, event.cut)
                 due = position.take(event)
                 for event in due if to_inbox else ():
                     await events.relay(event)
@@ -100,6 +101,17 @@ class Streams:
                 )
             )
         )
+
+    async def _restored(self, event: DoneEvent, cut: Cut) -> Any:
+        """An end with its outputs, which may be on their way to the object store."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return await self._reader.restored(event, cut)
+            except NotFound:
+                if not cut.blob or time.monotonic() - begun > APPEARS:
+                    raise
+                await asyncio.sleep(POLL)
 
 
 class _Source:
