@@ -83,19 +83,6 @@ async def test_a_stream(client: Client, large: ScriptedModel) -> None:
     assert events[-1].outputs == {"answer": ANSWER}
 
 
-async def test_a_resumed_stream(client: Client, large: ScriptedModel) -> None:
-    """The last event of a stream that is resumed has a large answer too."""
-    answer = ANSWER[: 3 * MIB // 2].strip()  # the test's journal keeps 4 MiB apart
-    large.reply_with(chat(answer=answer))
-    asked = client.with_options(request=uuid4().hex)
-
-    await asked.predict("question -> answer", question="Why?")
-    events = [event async for event in client.resume(asked.options.request)]
-
-    assert isinstance(events[-1], DoneEvent)
-    assert events[-1].outputs == {"answer": answer}
-
-
 async def test_who_watches(client: Client, large: ScriptedModel, bus: NatsBus) -> None:
     """Who watches events is told that the answer had no room in one."""
     heard: list[Message] = []
