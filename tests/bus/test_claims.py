@@ -50,7 +50,7 @@ async def test_an_end(claims: Claims) -> None:
         while await _is_there(claims, name):
             continue
 
-    with pytest.raises(NotFound, match="no blob"):
+    with pytest.raises(NotFound):
         await claims.get(name)
 
 
