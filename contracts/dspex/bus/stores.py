@@ -205,6 +205,19 @@ class Blobs:
             ),
         )
 
+    async def delete(self, name: str) -> None:
+        """Take an object away; harmless if it is not there.
+
+        Raises:
+            BusUnavailable: It is not known whether it is gone.
+        """
+        try:
+            described = await self.find(name)
+        except NotFound:
+            return
+        for subject in (self._about(name), self._chunks(described.nuid)):
+            await api(self._bus, f"STREAM.PURGE.{self._stream}", {"filter": subject})
+
     async def exists(self) -> bool:
         """Whether the bucket is there.
 
