@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dspex.bus.audiences import Audience
 from dspex.bus.core import NoResponders
 from dspex.bus.durable import API, Appender, Entry, api
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Events
 from dspex.bus.provisioning import DAY, Names
 from dspex.bus.stores import OPERATION, SEQUENCE, Blobs
 from dspex.contracts import encoding

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from dspex.bus.events import Events, audience_of
+from dspex.bus.audiences import audience_of
+from dspex.bus.events import Events
 from dspex.bus.incoming import Request
 from dspex.bus.provisioning import provision
 from dspex.bus.running import Attempt, Moved, Outcome

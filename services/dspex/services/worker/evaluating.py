@@ -102,12 +102,12 @@ class Evaluation:
         self._secrets = lms.secrets
         self._errors = self._done = 0
         self._told = -math.inf
-        self._names = input_names(node, asked.inputs, asked.dataset, "dataset")
+        self._names = input_names(node, asked.inputs, asked.examples, "dataset")
         known = dspy.settings.get("max_errors", MAX_ERRORS)
         self._max_errors = asked.max_errors or known
-        check_metric(asked.metric, node, asked.dataset, "metric")
+        check_metric(asked.metric, node, asked.examples, "metric")
         for name, metric in asked.also.items():
-            check_metric(metric, node, asked.dataset, f"also.{name}")
+            check_metric(metric, node, asked.examples, f"also.{name}")
 
     async def run(self) -> Evaluated:
         """Run it all.
@@ -116,7 +116,7 @@ class Evaluation:
             Failure: Of the example that was one failure too many.
         """
         asked = self._asked
-        works = [functools.partial(self._one, row) for row in asked.dataset]
+        works = [functools.partial(self._one, row) for row in asked.examples]
         found: list[Any] = await together(works, asked.threads)
         scores = [one.score for one in found]
         means = {
@@ -179,7 +179,7 @@ class Evaluation:
         return ExampleFailure(code=failure.code, message=failure.message)
 
     async def _tell(self) -> None:
-        total, now = len(self._asked.dataset), time.monotonic()
+        total, now = len(self._asked.examples), time.monotonic()
         if self._done < total and now - self._told < TOLD_EVERY:
             return
         self._told = now

@@ -25,6 +25,7 @@ from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.calls import Call, overrides, running
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
+from dspex.services.worker.datasets import with_examples
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.learning import Learning, learn
 from dspex.services.worker.running import ProgramRunner
@@ -117,6 +118,10 @@ class Programs:
             path = ""
         else:
             program, path = asked.program, "program"
+        used: dict[str, str] = {}
+        if isinstance(asked, Learning):
+            operations = self._runner.operations
+            asked, used = await with_examples(asked, operations, events.audience)
         node = await self._runner.prepared(program, events.audience, path)
         call = Call(
             lms=self._lms,
@@ -132,7 +137,7 @@ class Programs:
         ):
             if isinstance(asked, Learning):
                 runner = self._runner
-                outputs = await learn(asked, node, runner, events, self._lms)
+                outputs = await learn(asked, node, runner, events, self._lms) | used
             else:
                 outputs = await self._runner.run(node, asked.inputs, events)
         asked_lm = getattr(node.spec, "lm", None) or call.lm

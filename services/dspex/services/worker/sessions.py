@@ -192,7 +192,7 @@ class Sessions:
         body = whole(state.settings, operation, turn)
         inputs, kept = with_history(body, state.turns)
         outcome = await run(operation, replace(body, inputs=inputs), events)
-        self._require_sendable(outcome)
+        self._require_sendable(outcome, audience.takes_claims)
         entry = TurnEntry(
             at=now_ms(),
             fence=held.fence,
@@ -309,12 +309,15 @@ class Sessions:
                 raise problem
             return
 
-    def _require_sendable(self, outcome: Outcome) -> None:
-        size = len(encoding.encode(outcome.outputs))
-        if size > self._bus.max_payload - _ENVELOPE:
+    def _require_sendable(self, outcome: Outcome, takes_claims: bool) -> None:
+        size, limit = len(encoding.encode(outcome.outputs)), self._bus.max_payload
+        if takes_claims and self._bus.claims is not None:
+            limit = self._bus.claims.bodies.largest
+        if size > limit - _ENVELOPE:
             raise OutputInvalid(
                 f"The outputs cannot be sent: they have {size} bytes.",
-                hint="Ask for less, or raise the server's max_payload.",
+                hint=f"Ask for less, or say {headers.BODY}: accept and read them as "
+                "an object.",
             )
 
     def _make_room(self) -> None:
