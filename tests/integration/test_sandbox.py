@@ -10,7 +10,7 @@ import pytest
 from tests.support.asking import chat
 
 from dspex.client import tools
-from dspex.services.worker.sandbox import IMPORTS, deno
+from dspex.services.worker.interpreters import IMPORTS, deno
 
 if TYPE_CHECKING:
     from tests.support.asking import Asker

@@ -12,13 +12,8 @@ from typing import Any
 
 import msgspec
 
-from dspex.contracts import (
-    configuration,
-    journaling,
-    pooling,
-    program_settings,
-    routing_settings,
-)
+from dspex.contracts import configuration, journaling, pooling, program_settings
+from dspex.contracts.bodies import Bodies
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.schemas import attributes
 
@@ -54,7 +49,7 @@ _SECTIONS = (
         "DSPEX_POOLS_<NAME>_<KEY>",
         pooling.Pool,
     ),
-    ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", routing_settings.Router),
+    ("`[router]`", "The routers.", "DSPEX_ROUTER_<KEY>", configuration.Router),
     (
         "`[jobs]`",
         "[Jobs](jobs.md); the same for all programs.",
@@ -73,14 +68,14 @@ _SECTIONS = (
         'What stands in for what; `[fallbacks."*"]` is for operations without their '
         "own section. A request that names its pool in `Dspex-Route` gets that pool.",
         "",
-        routing_settings.Fallback,
+        configuration.Fallback,
     ),
     (
         "`[tenants.<name>]`",
         'What a tenant may use; `[tenants."*"]` is for each one without its own '
         "section, and `default` is who publishes on the plain subjects.",
         "",
-        routing_settings.Tenant,
+        configuration.Tenant,
     ),
     (
         "`[tools]`",
@@ -113,6 +108,12 @@ _SECTIONS = (
         "What those copies leave out.",
         "",
         journaling.Redact,
+    ),
+    (
+        "`[bodies]`",
+        "Requests and replies too large for a message; see [data](data.md).",
+        "DSPEX_BODIES_<KEY>",
+        Bodies,
     ),
 )
 

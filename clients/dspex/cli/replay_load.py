@@ -11,8 +11,7 @@ from msgspec import Struct, field
 
 from dspex.bus.core import NoResponders
 from dspex.bus.tasks import Tasks
-from dspex.contracts import encoding
-from dspex.contracts.envelope import DoneEvent, Reply
+from dspex.contracts.envelope import DoneEvent
 from dspex.contracts.failures import Failure
 from dspex.contracts.replays import Replayed, Script
 
@@ -100,8 +99,7 @@ class Load:
             self._record.scripts[new] = Script(one.said)
         begun = time.perf_counter()
         try:
-            message = await self._again.send(one, new)
-            reply: Any = encoding.decode(message.data, Reply)
+            reply = await self._again.send(one, new)
         except (Failure, TimeoutError, NoResponders):
             self.measured.failed += 1
             self._say(one, new, "failed")

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dspex.contracts import catalog, encoding
+from dspex.contracts.bodies import Bodies
 from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
@@ -23,7 +24,8 @@ from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.program_settings import McpServer, OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
-from dspex.contracts.routing_settings import Fallback, Router, Tenant
+from dspex.contracts.sharing import Fallback as Fallback
+from dspex.contracts.sharing import Tenant as Tenant
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -89,6 +91,33 @@ class Lm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Lm(model={self.model!r})"
 
 
+class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[router]``: how requests are admitted, retried and kept.
+
+    Attributes:
+        queue: Most requests that wait for one pool in one router.
+        queue_timeout_s: Longest wait for a slot, seconds.
+        retries: How often a request is tried again after its language model failed.
+        slow_call_s: Calls of a language model that take longer are slow, and when all
+            are, it is left alone for a while; absent: none is.
+        cache: What holds for requests without ``Dspex-Cache``: ``off`` or ``use``.
+        cache_mib: Most memory of kept answers, MiB; 0 keeps none.
+        cache_ttl_s: How long an answer is kept, seconds.
+        shared_cache: Whether routers share kept answers, in a NATS key-value bucket.
+        decisions: How many of the last decisions are kept to look at.
+    """
+
+    queue: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    queue_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 3
+    slow_call_s: Annotated[float, Meta(gt=0)] | None = None
+    cache: Literal["off", "use"] = "off"
+    cache_mib: Annotated[float, Meta(ge=0)] = 64.0
+    cache_ttl_s: Annotated[float, Meta(gt=0)] = 3600.0
+    shared_cache: bool = False
+    decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+
+
 _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
@@ -99,6 +128,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "POOLS": Pool,
     "JOURNAL": Journal,
     "MCP": McpServer,
+    "BODIES": Bodies,
 }
 """The struct of each section that variables can override."""
 
@@ -120,6 +150,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         mcp: MCP servers whose tools programs may call, by name.
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
+        bodies: Requests and replies too large for a message.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -135,6 +166,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mcp: dict[str, McpServer] = field(default_factory=dict)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    bodies: Bodies = field(default_factory=Bodies)
 
     @property
     def subjects(self) -> Subjects:
@@ -308,7 +340,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL", "TOOLS")
+    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL", "TOOLS", "BODIES")
     if section not in plain:
         member, key = _split(key, kinds)
         table = _table(table, member, origins)

@@ -52,6 +52,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
                 "failure": None,
             }
         ],
+        "dataset": "",
     },
     "program.optimize": {
         "specification": {
@@ -75,6 +76,8 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "scored": 1,
         "name": "capitals",
         "version": 2,
+        "trainset": "",
+        "valset": "",
     },
 }
 """The outputs that answer the request of the same operation."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from dspex.contracts.routing_settings import Router
+    from dspex.contracts.configuration import Router
 
 
 class Settings(Struct, frozen=True, kw_only=True):

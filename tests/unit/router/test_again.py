@@ -16,7 +16,7 @@ from dspex.contracts import encoding
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Metadata, failed
 from dspex.contracts.failures import Failure, NoWorker, ParseFailed
-from dspex.contracts.routing_settings import Tenant
+from dspex.contracts.sharing import Tenant
 from dspex.contracts.words import FinishedWord
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dspex.contracts.admin import BreakerNotice
 from dspex.contracts.configuration import Configuration, Lm
 from dspex.contracts.envelope import failed
 from dspex.contracts.failures import BY_CODE
-from dspex.contracts.routing_settings import Fallback, Tenant
+from dspex.contracts.sharing import Fallback, Tenant
 from dspex.contracts.words import FailedWord
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from dspex.services.worker.composing import Composite, commonest, together
+from dspex.services.worker.stoppable import apart
 
 
 class Ensemble(Composite):
@@ -17,7 +18,7 @@ class Ensemble(Composite):
         asked = list(range(len(self.parts)))
         if spec.size is not None:
             asked = random.sample(asked, spec.size)  # as DSPy draws them
-        works = [lambda i=i: self.part(i, inputs) for i in asked]
+        works = [lambda i=i: apart(self.part(i, inputs)) for i in asked]
         answers = await together(works, len(works))
         if spec.reduce is None:
             return {"completions": answers}

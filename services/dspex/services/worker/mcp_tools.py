@@ -22,6 +22,7 @@ from dspex.contracts.failures import BadRequest, NotFound, ToolFailed, Unsupport
 from dspex.contracts.program_functions import Tool
 from dspex.native.programs.nodes import read_mcp_tool
 from dspex.services.worker.mcp_servers import Server, installed
+from dspex.services.worker.threads import Home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,7 @@ class McpTools:
         self._services: dict[str, Service] = {}
         self._served: dict[str, dict[str, Offered]] = {}
         self._tasks = Tasks()
+        self._home = Home()
 
     def start(self) -> None:
         """Keep a session with each server from now on."""
@@ -87,7 +89,7 @@ class McpTools:
         server = self._server(named, path)
         if not server.tools:
             try:
-                await server.until_ready(server.settings.start_s)
+                await self._home.do(server.until_ready(server.settings.start_s))
             except ToolFailed as failure:
                 failure.field = path
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import dspy
 import msgspec
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from dspex.contracts.program_specs import Specification
     from dspex.native.programs.nodes import Node
 
-NEEDS = {"MIPROv2": ("optuna", "numpy"), "SIMBA": ("numpy",), "GEPA": ("gepa",)}
+NEEDS = {
+    "MIPROv2": ("optuna", "numpy"),
+    "SIMBA": ("numpy",),
+    "GEPA": ("gepa",),
+    "KNNFewShot": ("numpy",),
+}
 """Packages that an optimizer needs beside DSPy."""
 
 AROUND = (known.KNNFewShot, known.Ensemble)
@@ -110,7 +115,7 @@ def around(
         return EnsembleSpec(programs=[whole(node), *map(whole, others)], **said)
     return KnnFewShotSpec(
         program=whole(node),
-        trainset=asked.trainset,
+        trainset=asked.to_learn,
         teacher=None if teacher is None else whole(teacher),
         metric=asked.metric,
         **said,
@@ -172,6 +177,7 @@ def _shared(
     compiled = {
         "requires_permission_to_run": False,
         "eval_kwargs": {"num_threads": given.threads, "display_progress": False},
+        "num_threads": given.threads,
     }
     compile_takes = inspect.signature(cls.compile).parameters
     return (
@@ -190,6 +196,26 @@ def _options(optimizer: Any) -> dict[str, Any]:
     return found
 
 
+def missing() -> list[str]:
+    """The optimizers that cannot be run here, by name."""
+    kinds: tuple[Any, ...] = get_args(known.Optimizer)
+    return [_name(kind) for kind in kinds if not _is_there(kind)]
+
+
+def _is_there(kind: Any) -> bool:
+    cls = _found(_name(kind))
+    if kind in _REFUSED or cls is None:
+        return False
+    if kind is known.BetterTogether and "optimizers" not in _parameters(cls):
+        return False
+    needs = NEEDS.get(_name(kind), ())
+    return all(importlib.util.find_spec(package) for package in needs)
+
+
+def _found(name: str) -> Any:
+    return getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
+
+
 def _class(optimizer: Any, path: str) -> Any:
     name = _name(optimizer)
     if isinstance(optimizer, AROUND):
@@ -204,6 +230,9 @@ def _class(optimizer: Any, path: str) -> Any:
             field=f"{path}.name",
             hint=_REFUSED[type(optimizer)],
         )
+    cls = _found(name)
+    if cls is None:
+        raise _lacks(f"there is no {name}", f"{path}.name")
     for package in NEEDS.get(name, ()):
         if importlib.util.find_spec(package) is None:
             raise Unsupported(
@@ -211,9 +240,6 @@ def _class(optimizer: Any, path: str) -> Any:
                 field=f"{path}.name",
                 hint=f"Install it for the workers: pip install {package}.",
             )
-    cls = getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
-    if cls is None:
-        raise _lacks(f"there is no {name}", f"{path}.name")
     return cls
 
 

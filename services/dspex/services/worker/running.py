@@ -22,8 +22,9 @@ from dspex.services.worker.streaming import Last, run_streaming
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from dspex.bus.audiences import Audience
     from dspex.bus.calling import Functions, Operations
-    from dspex.bus.events import Audience, Events
+    from dspex.bus.events import Events
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
