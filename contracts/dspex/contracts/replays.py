@@ -86,6 +86,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         request: Id of the replayed request.
         attempt: Number of its dispatch.
         call: Number of the call in that attempt; 0: it is a tool's.
+        id: Of this question, which may be asked again until it is decided.
         messages: The prompt.
         parameters: What the call says besides.
         subject: Where the tool is.
@@ -95,6 +96,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     request: str
     attempt: int
     call: int = 0
+    id: str = ""
     messages: list[Any] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
@@ -116,6 +118,11 @@ class FromRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         message: What was wrong.
         error: Class of the exception that the program saw.
         retry_after_ms: Milliseconds after which it may succeed.
+        later: Nobody has decided yet: ask again.
+        really: The language model is called, or the tool, with ``messages`` or
+            ``arguments``.
+        messages: The prompt instead of the one that was asked.
+        arguments: What the tool is given instead.
     """
 
     found: bool
@@ -129,6 +136,10 @@ class FromRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     error: str = ""
     retry_after_ms: int | None = None
+    later: bool = False
+    really: bool = False
+    messages: list[Any] | None = None
+    arguments: Any = None
 
 
 class Script:

@@ -18,10 +18,10 @@ from dspex.bus.durable import Appender, api
 from dspex.bus.durable import Entry as Append
 from dspex.bus.journal import stored_at
 from dspex.bus.provisioning import Names, declared
+from dspex.bus.readiness import News, Readiness, Waiting, hostname
 from dspex.bus.replaying import VARIABLE
 from dspex.bus.stores import OPERATION
 from dspex.bus.tasks import Tasks
-from dspex.cli.readiness import News, Readiness, Waiting, hostname
 from dspex.contracts import encoding
 from dspex.contracts.failures import Failure, NoWorker
 from dspex.contracts.program_requests import StoredRecord
@@ -56,6 +56,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         python: Interpreter of the workers.
         config: File that every program reads; ``None`` for the defaults.
         tools: Patterns of subjects on which tools may be called.
+        environ: Further variables of the workers.
         keep: Whether streams and buckets stay when the processes end.
     """
 
@@ -66,6 +67,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     python: str = sys.executable
     config: Path | None = None
     tools: list[str] = []
+    environ: dict[str, str] = {}
     keep: bool = False
 
 
@@ -168,12 +170,13 @@ def _programs(wish: Wish) -> list[Program]:
         )
         for role, module in _SERVICES.items()
     ]
-    recorded = {VARIABLE: wish.from_record} if wish.from_record else {}
+    asks = {VARIABLE: wish.from_record} if wish.from_record else {}
+    special = wish.environ | asks
     for pool in wish.pools:
         argv = (wish.python, "-m", "dspex.services.worker", "--pool", pool, *config)
         name = f"worker-{pool}"
         found.append(
-            Program(name=name, role="worker", argv=argv, environ=environ | recorded)
+            Program(name=name, role="worker", argv=argv, environ=environ | special)
         )
     return found
 

@@ -10,7 +10,6 @@ from uuid import uuid4
 from msgspec import Struct
 
 from dspex.bus.core import NoResponders
-from dspex.cli.replay_lives import SUBMIT
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import DoneEvent, Event, FailedEvent
 from dspex.contracts.failures import Failure
@@ -25,14 +24,15 @@ from dspex.contracts.replays import (
     own,
 )
 from dspex.native.metrics.catalog import score_metric
+from dspex.services.replay.lives import SUBMIT
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
     from dspex.bus.replaying import Record as FromRecord
-    from dspex.cli.replay_lives import Recorded
     from dspex.contracts.records import Record
     from dspex.contracts.subjects import Subjects
+    from dspex.services.replay.lives import Recorded
 
 TOLD_WITHIN = 10.0
 """Seconds after a reply in which its event comes."""
@@ -66,6 +66,9 @@ class Again:
         subjects: Under the replay's prefix.
         record: What answers the workers of the replay; ``None``: nothing does.
         how: As it was asked for.
+
+    Attributes:
+        record: What answers the workers of the replay.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Again:
     ) -> None:
         self._bus = bus
         self._subjects = subjects
-        self._record = record
+        self.record = record
         self._how = how
 
     @property
@@ -81,12 +84,17 @@ class Again:
         """Seconds for each request."""
         return self._how.timeout
 
-    async def replay(self, recorded: Recorded) -> Replayed:
-        """Send one again, and say what came of it."""
-        new = str(uuid4())
+    async def replay(self, recorded: Recorded, new: str = "") -> Replayed:
+        """Send one again, and say what came of it.
+
+        Args:
+            recorded: The one.
+            new: Id that it has now; default: any.
+        """
+        new = new or str(uuid4())
         script = Script(recorded.said)
-        if self._record is not None:
-            self._record.scripts[new] = script
+        if self.record is not None:
+            self.record.scripts[new] = script
         try:
             said = await self._said(recorded, new)
         except (Failure, TimeoutError, NoResponders) as error:
@@ -98,8 +106,8 @@ class Again:
                 why=f"{why} {'; '.join(recorded.damaged)}".strip(),
             )
         finally:
-            if self._record is not None:
-                self._record.scripts.pop(new, None)
+            if self.record is not None:
+                self.record.scripts.pop(new, None)
         return self._judged(recorded, new, script.difference, said)
 
     async def send(self, recorded: Recorded, new: str) -> Message:
