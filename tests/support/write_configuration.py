@@ -14,6 +14,7 @@ import msgspec
 
 from dspex.contracts import configuration, journaling, pooling, program_settings
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.schemas import attributes
 
 FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -100,6 +101,12 @@ _SECTIONS = (
         "What those copies leave out.",
         "",
         journaling.Redact,
+    ),
+    (
+        "`[replay]`",
+        "Replays that are asked for on the bus; see [replay](replay.md).",
+        "DSPEX_REPLAY_<KEY>",
+        Replaying,
     ),
 )
 

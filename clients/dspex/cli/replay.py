@@ -103,9 +103,9 @@ def add(found: argparse.ArgumentParser) -> None:
     )
     found.add_argument(
         "--python",
-        default=sys.executable,
+        default="",
         metavar="PATH",
-        help="interpreter of the workers, such as one with another DSPy",
+        help="interpreter of all workers, such as one with another DSPy",
     )
     found.add_argument(
         "--resume",

@@ -181,6 +181,8 @@ class Stack:
         self._say(f"{workers} worker processes: importing DSPy, warming up")
         await self._connect()
         logs = self._settings.logs.absolute()
+        for program in self._plan.replay(self.url, model):
+            await self._launch(program)
         await self._launch(self._plan.supervisor(self.url, model, logs))
         await self._until_ready()
 

@@ -23,6 +23,7 @@ from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.program_settings import OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
+from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "LMS": Lm,
     "POOLS": Pool,
     "JOURNAL": Journal,
+    "REPLAY": Replaying,
 }
 """The struct of each section that variables can override."""
 
@@ -175,6 +177,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tools: Which functions programs may call.
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
+        replay: Replays that are asked for on the bus.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -189,6 +192,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tools: Tools = field(default_factory=Tools)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    replay: Replaying = field(default_factory=Replaying)
 
     @property
     def subjects(self) -> Subjects:

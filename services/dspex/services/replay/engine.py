@@ -81,7 +81,7 @@ class Where(Struct, frozen=True, kw_only=True):
         url: Address of the NATS server.
         source: The configuration, which says where the journal is.
         prefix: First token of the replay's subjects.
-        python: Interpreter of the workers.
+        python: Interpreter of all workers; empty: of each pool its own.
         config: File that every program reads; ``None`` for the defaults.
         environ: Further variables of the workers.
         keep: Whether its journal stays.
@@ -91,7 +91,7 @@ class Where(Struct, frozen=True, kw_only=True):
     url: str
     source: Configuration
     prefix: str
-    python: str = sys.executable
+    python: str = ""
     config: Path | None = None
     environ: dict[str, str] = {}
     keep: bool = False
@@ -273,7 +273,7 @@ class Replay:
         return Wish(
             url=where.url,
             prefix=where.prefix,
-            pools=sorted(self._found.pools),
+            pools=self._found.pools,
             from_record=asked,
             python=where.python,
             config=where.config,

@@ -75,9 +75,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> bool:
-        """Whether the state program answered it."""
+        """Whether it was about sessions, jobs and programs, or another replay."""
         operation = catalog.OPERATIONS.get(self.asked.operation)
-        return operation is not None and operation.implementation == "state"
+        return operation is not None and operation.implementation in ("state", "replay")
 
 
 async def choose(
