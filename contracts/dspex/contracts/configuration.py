@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dspex.contracts import catalog, encoding
-from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.journaling import Journal
@@ -309,10 +308,10 @@ def _check_fallback(
     name: str, fallback: Fallback, found: Configuration, origins: _Origins
 ) -> None:
     path = f"fallbacks.{name}"
-    if name != "*" and name not in OPERATIONS:
+    if name != "*" and name not in catalog.OPERATIONS:
         raise ConfigurationError(
             f"{origins.of(path)}: {path} is for no operation. "
-            + nearest(name, [*OPERATIONS, "*"])
+            + nearest(name, [*catalog.OPERATIONS, "*"])
         )
     named = {lm for one, others in fallback.lms.items() for lm in (one, *others)}
     if found.lms and (unknown := sorted(named - found.lms.keys())):
@@ -354,8 +353,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL", "TOOLS")
-    if section not in plain:
+    if section in ("LMS", "POOLS"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]
@@ -393,12 +391,10 @@ def _literal(text: str) -> Any:
 
 def to_environ(name: str, one: Lm) -> dict[str, str]:
     """The environment that describes one language model to a child process."""
+    said = {k: v for k, v in msgspec.to_builtins(one).items() if v is not None}
     return {
-        f"DSPEX_LMS_{name.upper()}_{key.upper()}": _text(value)
-        for key, value in msgspec.to_builtins(one).items()
-        if value is not None
+        f"DSPEX_LMS_{name.upper()}_{key.upper()}": (
+            str(value).lower() if isinstance(value, bool) else str(value)
+        )
+        for key, value in said.items()
     }
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
