@@ -151,12 +151,16 @@ class Script:
 
     Args:
         said: All that was told of the request.
+        goes_on: Whether a call that asks what nobody asked is told, and answered all
+            the same as the one with its number was: later turns of a session build on
+            what it answered then.
 
     Attributes:
         difference: The first call that the record has no answer to.
     """
 
-    def __init__(self, said: list[Event | Record]) -> None:
+    def __init__(self, said: list[Event | Record], *, goes_on: bool = False) -> None:
+        self._goes_on = goes_on
         last = final_attempt(said)
         calls = [one for one in said if isinstance(one, LmCall)]
         self._calls = sorted(
@@ -190,6 +194,9 @@ class Script:
             if self._give(asked.attempt, "lm", one.call):
                 return _answered(one)
         self._diverge(asked)
+        instead = [one for one in self._calls if one.call == asked.call]
+        if self._goes_on and instead and self._give(asked.attempt, "lm", asked.call):
+            return _answered(instead[0])
         return FromRecord(found=False)
 
     def _tool(self, asked: Asked) -> FromRecord:

@@ -92,7 +92,7 @@ class Again:
             new: Id that it has now; default: any.
         """
         new = new or str(uuid4())
-        script = Script(recorded.said)
+        script = Script(recorded.said, goes_on=bool(recorded.session))
         if self.record is not None:
             self.record.scripts[new] = script
         try:
@@ -204,13 +204,14 @@ class Again:
         status: ReplayStatus = "identical" if found is None else "changed"
         if diverged is not None and not self._how.answered:
             status, found = "diverged", diverged
+        score = None if status == "diverged" else self._score(recorded.said, said)
         return Replayed(
             request=recorded.asked.request,
             replayed_as=new,
             status=status,
             first_difference=found,
             why="; ".join(recorded.damaged) if found else "",
-            score=self._score(recorded.said, said),
+            score=score,
         )
 
     def _score(
