@@ -72,7 +72,8 @@ class Program:
             )
 
     def _may_be_forked(self) -> bool:
-        return self.python == sys.executable and self._made_of[0] in FORKED
+        here = self.python == sys.executable and not self._within
+        return here and self._made_of[0] in FORKED
 
     def another(self) -> Program:
         """One like it, not started yet."""
