@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import dspy
 
@@ -43,7 +43,7 @@ def _hog_and_forget() -> None:
         _KEPT.clear()
 
 
-def _spin() -> None:
+def _spin() -> NoReturn:
     while True:
         pass
 
@@ -97,6 +97,7 @@ class Locks(dspy.Module):  # type: ignore[misc]  # DSPy ships no types
     def forward(self, question: str) -> dspy.Prediction:
         """Never returns: each letter more takes twice as long."""
         re.match(r"(a+)+$", "a" * 200 + question)
+        raise AssertionError("it came to an end")
 
 
 OWN = """

@@ -72,10 +72,11 @@ class Program:
             )
 
     def _may_be_forked(self, environ: dict[str, str]) -> bool:
-        ours = self.python == sys.executable and self._made_of[0] in FORKED
+        ours = self._made_of[0] in FORKED and self.python == sys.executable
         # What loaders and interpreters read only when they start.
         early = {name for name in environ if name.startswith(("LD_", "PYTHON"))}
-        return ours and all(environ[name] == os.environ.get(name) for name in early)
+        changed = any(environ[name] != os.environ.get(name) for name in early)
+        return ours and not changed and not self._within
 
     def another(self) -> Program:
         """One like it, not started yet."""

@@ -37,8 +37,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         worker: Its incarnation: new at every start, never used again.
         pool: Its pool; ``native`` for native-ops, ``router`` for routers,
             ``supervisor`` for supervisors.
-        implementation: ``python`` (DSPy), ``native``, ``state``, ``router`` or
-            ``supervisor``.
+        implementation: ``python`` (DSPy), ``native``, ``state``, ``replay``,
+            ``router`` or ``supervisor``.
         state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
             new) or ``leaving`` (its last word).
         seq: Counts its heartbeats from 1.
@@ -75,7 +75,9 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     worker: str
     pool: str
-    implementation: Literal["python", "native", "state", "router", "supervisor"]
+    implementation: Literal[
+        "python", "native", "state", "replay", "router", "supervisor"
+    ]
     state: Literal["starting", "ready", "draining", "leaving"]
     seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float

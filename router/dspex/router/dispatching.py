@@ -85,6 +85,7 @@ class Dispatcher:
                 answer.
         """
         last: Failed | None = None
+        ticket.was_busy = False
         while True:
             try:
                 choice, wanted, end = await self._try(ticket, wanted, last, keep=keep)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
-from tests.unit.router.scene import BODY, QUICK, Scene
+from tests.unit.router.scene import BODY, QUICK, Inbox, Scene, beat_of
 from tests.unit.router.test_again import ONCE, answer, copy
 from tests.unit.router.test_recovering import LMS, either, fail
 
+from dspex.bus.core import Message
+from dspex.bus.testing import MemoryBus, MemoryServer
+from dspex.contracts import encoding
 from dspex.contracts.configuration import Fallback
+from dspex.contracts.failures import BusUnavailable
 from dspex.contracts.heartbeats import Gpu
+from dspex.contracts.subjects import Subjects
 from dspex.router.caching import Answer, Cache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from dspex.bus.core import Handler, Subscription
 
 
 @pytest.fixture(name="scene")
@@ -25,24 +32,73 @@ async def _scene() -> AsyncIterator[Scene]:
         yield scene
 
 
-async def test_a_draining_worker_that_was_cut_off(scene: Scene) -> None:
+class Telling(MemoryBus):
+    """A bus that tells what is sent to workers."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server)
+        self.runs = Inbox()
+
+    async def publish(self, subject: str, data: bytes = b"", **more: Any) -> None:
+        await super().publish(subject, data, **more)
+        if subject.endswith(".run"):
+            self.runs.put(Message(subject, data, "", {}))
+
+
+async def test_a_draining_worker_that_was_cut_off() -> None:
     """What a draining worker has is not run anew when it cannot be sent again."""
-    workers = [await scene.worker(name) for name in "ab"]
-    question = await scene.ask(ONCE)
-    has_it, run = await either(*workers)
-    await has_it.accept(run)
-    [other] = [one for one in workers if one is not has_it]
-    await has_it.stop_listening()
+    async with Scene(bus=Telling) as scene:
+        bus = scene.router._bus
+        assert isinstance(bus, Telling)
+        workers = [await scene.worker(name) for name in "ab"]
+        question = await scene.ask(ONCE)
+        has_it, run = await either(*workers)
+        await has_it.accept(run)
+        [other] = [one for one in workers if one is not has_it]
+        await has_it.stop_listening()
 
-    await has_it.beat(state="draining", reconnects=1)
+        await has_it.beat(state="draining", reconnects=1)
 
-    target = scene.router.targets.get(has_it.name)
-    assert target is not None
-    await scene.until(lambda: target.beat.reconnects == 1)
-    await asyncio.sleep(3 * QUICK.check)  # longer than the server takes to say so
-    await has_it.finish(run)
-    assert (await question.reply()).metadata.worker == has_it.name
-    assert len(other.runs) == 0
+        # The first, one for the worker that came back, one after nobody was there.
+        sent = [await bus.runs.next() for _ in range(3)]
+        assert {one.subject for one in sent} == {run.subject}
+        await has_it.finish(run)
+        assert (await question.reply()).metadata.worker == has_it.name
+        assert len(other.runs) == 0
+
+
+class Faltering(MemoryBus):
+    """A bus that is away when the first router wants to hear of tenants."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server)
+        self.asked = Inbox()
+        self.is_away = True
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = ""
+    ) -> Subscription:
+        if subject == Subjects().tenant_events("accepted"):
+            self.asked.put(Message(subject, b"", "", {}))
+            if self.is_away:
+                self.is_away = False
+                raise BusUnavailable("away")
+        return await super().subscribe(subject, handler, queue=queue)
+
+
+async def test_other_routers_are_heard_in_the_end() -> None:
+    """What a router could not listen to at first it listens to a moment later."""
+    async with Scene(bus=Faltering) as scene:
+        bus = scene.router._bus
+        assert isinstance(bus, Faltering)
+        other = beat_of("router-2", implementation="router", pool="router")
+        subject = scene.subjects.heartbeat("router", "router-2")
+        await scene.bus.publish(subject, encoding.encode(other))
+
+        for _ in range(2):
+            await bus.asked.next()
+
+        await scene.until(lambda: len(scene.router._listening) == 2)
 
 
 async def test_who_was_full_is_asked_again(scene: Scene) -> None:
@@ -177,6 +233,22 @@ async def test_a_chain_of_language_models() -> None:
 
         assert (await question.reply()).code == "lm_auth"
         assert asked == [None, "spare", "last"]
+
+
+async def test_a_router_that_stops_before_it_tries_again(scene: Scene) -> None:
+    """A request whose next attempt has not begun is told that its router stops."""
+    worker = await scene.worker("a")
+    question = await scene.ask()
+    run = await worker.runs.next()
+    await worker.accept(run)
+    await fail(worker, run, "lm_rate_limit", retry_after_ms=60_000)
+    record = scene.router._parts.record
+    await scene.until(lambda: record.counters["retries"] == 1)
+
+    await scene.router.stop(grace=0)
+
+    reply = await question.reply()
+    assert (reply.code, reply.retryable) == ("worker_lost", True)
 
 
 class Silent:

@@ -336,7 +336,7 @@ def operations(found: Jobs) -> dict[str, Any]:
 
 def _doable(name: str) -> Operation:
     operation = catalog.operation(name)
-    if operation.implementation == "state":
+    if operation.implementation not in ("python", "native"):
         doable = [*catalog.served_by("python"), *catalog.served_by("native")]
         raise Unsupported(
             f"{name!r} cannot be a job. {nearest(name, doable)}",

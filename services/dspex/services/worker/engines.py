@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +51,7 @@ def _native() -> Native | None:
 def _widen() -> None:
     """Let pieces of streamed answers be larger: lm15 has no setting for it."""
     try:
-        from dspy._vendor.lm15 import sse
+        sse: Any = importlib.import_module("dspy._vendor.lm15.sse")
     except ImportError:  # it moved: its own limit holds
         return
     for parse in (sse.parse_sse, sse.aparse_sse):

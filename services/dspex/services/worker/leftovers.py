@@ -10,17 +10,17 @@ from __future__ import annotations
 import time
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import threading
 
-_since: weakref.WeakKeyDictionary[threading.Thread | Future[object], float] = (
+_since: weakref.WeakKeyDictionary[threading.Thread | Future[Any], float] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def note(work: threading.Thread | Future[object]) -> None:
+def note(work: threading.Thread | Future[Any]) -> None:
     """The request of a thread, or of a thread's piece of work, has ended."""
     if _goes_on(work):
         _since[work] = time.monotonic()
@@ -33,5 +33,5 @@ def longest() -> float:
     return max(ages, default=0.0)
 
 
-def _goes_on(work: threading.Thread | Future[object]) -> bool:
+def _goes_on(work: threading.Thread | Future[Any]) -> bool:
     return not work.done() if isinstance(work, Future) else work.is_alive()

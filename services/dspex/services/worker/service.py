@@ -178,9 +178,11 @@ def _gpu_memory(context: Context) -> Memory:
 
 def _answers(context: Context, what: str) -> Answers | None:
     """Where a replay has the answers of ``lm`` or ``tools`` from; ``None``: nowhere."""
-    if what not in context.environ.get(VARIABLE, "").split(","):
+    asked = context.environ.get(VARIABLE, "").split(",")
+    if what not in asked:
         return None
-    return Answers(context.bus, context.configuration.subjects)
+    subjects = context.configuration.subjects
+    return Answers(context.bus, subjects, real="live" in asked)
 
 
 def _language_models(context: Context, pool: Pool) -> LanguageModels:
