@@ -32,8 +32,7 @@ from dspex.client.reading import (
     silence,
 )
 from dspex.client.replays import TIMEOUT, ReplayHandle
-from dspex.client.sessions import Session, opened
-from dspex.client.tools import offered
+from dspex.client.sessions import Session, lasting
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     Event,
@@ -47,6 +46,7 @@ from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from dspex.contracts.replay_requests import Mode
 
@@ -299,25 +299,11 @@ class Client:
             async for event in events:
                 yield event
 
-    @asynccontextmanager
-    async def session(
+    def session(
         self, signature: Any = None, tools: Iterable[Any] = (), **settings: Any
-    ) -> AsyncIterator[Session]:
-        """Open a session for as long as the block lasts; see ``sessions.opened``.
-
-        Args:
-            signature: What its turns fill.
-            tools: What its ``react`` turns may call. Functions among them are offered
-                as ``tools.serve`` does, while the block lasts.
-            **settings: Others of ``session.open``.
-        """
-        async with offered(self, tools) as known:
-            settings = settings | ({"tools": known} if known else {})
-            session = await opened(self, signature, **settings)
-            try:
-                yield session
-            finally:
-                await session.close()
+    ) -> AbstractAsyncContextManager[Session]:
+        """A session for as long as the block lasts; see ``sessions.lasting``."""
+        return lasting(self, signature, tools, settings)
 
     def replay(
         self, mode: Mode = "exact", *, timeout: float = TIMEOUT, **said: Any

@@ -64,7 +64,7 @@ def _adapter(name: str | None) -> set[str]:
 
 
 def _optimizers(optimizer: Any) -> set[str]:
-    inner = ()
+    inner: tuple[Any, ...] = ()
     if isinstance(optimizer, BetterTogether):
         inner = tuple(optimizer.optimizers.values())
     return {f"optimizer:{one.__struct_config__.tag}" for one in (optimizer, *inner)}

@@ -147,7 +147,7 @@ class Modules:
             return make(node, {"interpreter_factory": self._interpreters})
         module: Any = make(node, {})
         module.interpreter = PerThread(self._interpreters)
-        return module  # type: ignore[no-any-return]
+        return module
 
 
 def _mcp_tools(node: Node) -> list[tuple[str, str]]:
