@@ -50,12 +50,9 @@ async def _in_process(
     releases: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> InProcess:
     """What all programs do with DSPy alone, by release; each in one process."""
-    folder = deno.folder(tmp_path_factory.mktemp("deno"))
-    environ = os.environ | {
-        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONHASHSEED": "0",
-    }
+    standing = deno.environ(tmp_path_factory.mktemp("deno"))
+    paths = f"{standing['PYTHONPATH']}{os.pathsep}{ROOT}"
+    environ = os.environ | standing | {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
     found: dict[str, dict[str, Any]] = {}
 
     async def of(release: str) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def sandbox() -> Interpreters | None:
     if not hasattr(dspy, "PythonInterpreter") or found is None:
         return None
     if "--allow-read" in dspy.PythonInterpreter().deno_command:
-        return functools.partial(_interpreter, _confined(found))
-    return _interpreter
+        return functools.partial(_interpreter(), _confined(found))
+    return _interpreter()
 
 
 def deno() -> str | None:
@@ -77,12 +77,17 @@ def deno() -> str | None:
     return found
 
 
-def _interpreter(command: list[str] | None = None) -> Any:
-    make: Any = dspy.PythonInterpreter
-    made = make(command)
-    # Behind `deno run`: whatever else DSPy tells it, and may come to tell it, stays.
-    made.deno_command[2:2] = [f"--import-map={IMPORTS}"]
-    return made
+def _interpreter() -> Any:
+    """DSPy's class, which also says to models what its code may do."""
+    base: Any = dspy.PythonInterpreter
+
+    class Interpreter(base):  # type: ignore[misc]  # DSPy ships no types
+        def __init__(self, command: list[str] | None = None) -> None:
+            super().__init__(command)
+            # Behind `deno run`: whatever else DSPy tells it, and may come to, stays.
+            self.deno_command[2:2] = [f"--import-map={IMPORTS}"]
+
+    return Interpreter
 
 
 def _confined(deno: str) -> list[str]:
