@@ -65,7 +65,8 @@ def sandbox() -> Interpreters | None:
         return None
     if "--allow-read" in dspy.PythonInterpreter().deno_command:
         return functools.partial(_interpreter(), _confined(found))
-    return _interpreter()
+    make: Interpreters = _interpreter()
+    return make
 
 
 def deno() -> str | None:

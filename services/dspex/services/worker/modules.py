@@ -147,7 +147,7 @@ class Modules:
             return make(node, {"interpreter_factory": self._interpreters})
         module: Any = make(node, {})
         module.interpreter = PerThread(self._interpreters)
-        return module
+        return module  # type: ignore[no-any-return]
 
 
 def _mcp_tools(node: Node) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import dspy
@@ -300,14 +300,12 @@ def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunne
     async def find(tenant: str, reference: str) -> Specification:
         return await home.do(stored.find(tenant, reference))
 
-    calls: Any = AtHome(functions, home)
-    asks: Any = AtHome(Operations(context.bus), home)
     return ProgramRunner(
         find,
-        calls,
+        AtHome(functions, home),
         load_own(configuration.programs),
         Modules(code, _mcp(context)),
-        operations=asks,
+        operations=AtHome(Operations(context.bus), home),
     )
 
 

@@ -21,8 +21,7 @@ from dspex.services.worker import leftovers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from dspex.bus.audiences import Audience
-    from dspex.bus.events import Events
+    from dspex.bus.events import Audience, Events
 
 _T = TypeVar("_T")
 
