@@ -147,7 +147,8 @@ class Modules:
             return make(node, {"interpreter_factory": self._interpreters})
         module: Any = make(node, {})
         module.interpreter = PerThread(self._interpreters)
-        return module  # type: ignore[no-any-return]
+        made: dspy.Module = module
+        return made
 
 
 def _mcp_tools(node: Node) -> list[tuple[str, str]]:
