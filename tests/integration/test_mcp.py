@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -12,7 +13,9 @@ import pytest
 from tests.support import mcp_http, mcp_server
 from tests.support.asking import Asker, chat
 from tests.support.programs import act, react
-from tests.support.stack import Program, Stack, worker_environ
+from tests.support.stack import READY_WITHIN, Program, Stack, worker_environ
+
+from dspex.bus.connection import BusSettings, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,11 +76,27 @@ async def _holding(
     config.write_text(CONFIGURATION.format(**quoted))
     environ = worker_environ(scripted.url) | {"DSPEX_CONFIG": str(config)}
     environ |= {"SECRET_OF_THE_WORKER": "x", "TOKEN_OF_ELSEWHERE": TOKEN}
-    async with Stack(nats_url, folder, f"m{uuid4().hex[:8]}", environ) as stack:
+    prefix = f"m{uuid4().hex[:8]}"
+    bus = await connect(BusSettings(url=nats_url, name="test-mcp"))
+    async with Stack(nats_url, folder, prefix, environ) as stack:
         await stack.start(Program("dspex.router"), Program("dspex.services.state"))
         await stack.start(Program("dspex.services.worker", "--pool", "light"))
         await stack.ready(workers=1, native=0, state=1)
+        async with asyncio.timeout(READY_WITHIN):
+            while "number_add" not in await listed(Asker(bus, stack.subjects)):
+                pass
+        await bus.close()
         yield stack
+
+
+async def listed(ask: Asker) -> dict[str, Any]:
+    """The tools under a stack's prefix, by name; asking takes a moment."""
+    found = await ask.ask("tool.list", {"wait_s": 0.5})
+    return {
+        one["name"]: one
+        for one in found.body["outputs"]["tools"]
+        if one["subject"].startswith(f"{ask.subjects.prefix}.")
+    }
 
 
 @pytest.fixture(name="ask")
@@ -187,15 +206,10 @@ async def test_a_stored_program_names_them(ask: Asker, model: ScriptedModel) -> 
     assert trajectory["observation_0"] == "the file e.txt"
 
 
-async def test_they_are_listed(ask: Asker, holding: Stack) -> None:
+async def test_they_are_listed(ask: Asker) -> None:
     """``tool.list`` says how programs name them; only those that may be called."""
-    listed = await ask.ask("tool.list", {"wait_s": 0.5})
+    tools = await listed(ask)
 
-    tools = {
-        one["name"]: one
-        for one in listed.body["outputs"]["tools"]
-        if one["subject"].startswith(f"{holding.prefix}.")
-    }
     assert tools["number_add"]["mcp"] == "mcp:files/number_add"
     assert tools["number_add"]["schema"]["required"] == ["a", "b"]
     assert "secret" not in tools

@@ -162,26 +162,6 @@ def _knn() -> Any:
     return {"examples": [dict(one) for one in knn(question="aaa")]}
 
 
-def _knn_few_shot() -> Any:
-    import numpy
-
-    examples = [dspy.Example(**one).with_inputs("question") for one in TRAINSET]
-    optimizer = dspy.KNNFewShot(
-        2,
-        examples,
-        lambda texts: numpy.array(embed(texts)),
-        max_bootstrapped_demos=1,
-        max_labeled_demos=2,
-    )
-    return optimizer.compile(dspy.Predict(QA))(question="aaa")
-
-
-def _ensemble() -> Any:
-    programs = [dspy.Predict(QA), dspy.ChainOfThought(QA), dspy.Predict(QA)]
-    found = dspy.Ensemble(reduce_fn=dspy.majority).compile(programs)(question="Why?")
-    return {"answer": found.answer}
-
-
 def _learned() -> Any:
     learned = dspy.ChainOfThought(QA)
     learned.predict.demos = [dspy.Example(**DEMO, reasoning="Add.", augmented=True)]
@@ -367,41 +347,6 @@ MODULES = {
         ),
         work=_knn,
         replies=("",),
-    ),
-    "knn_few_shot": Case(
-        body=_run(
-            {
-                "module": "knn_few_shot",
-                "program": PREDICT,
-                "k": 2,
-                "trainset": TRAINSET,
-                "vectorizer": {"subject": f"{TOOLS}.embed"},
-                "max_bootstrapped_demos": 1,
-                "max_labeled_demos": 2,
-            },
-            question="aaa",
-        ),
-        work=_knn_few_shot,
-        replies=(chat(answer="shown"), chat(answer="learned")),
-    ),
-    "ensemble": Case(
-        body=_run(
-            {
-                "module": "ensemble",
-                "programs": [
-                    PREDICT,
-                    {"module": "chain_of_thought", "signature": QA},
-                    PREDICT,
-                ],
-            },
-            question="Why?",
-        ),
-        work=_ensemble,
-        replies=lambda request: chat(
-            reasoning="So.",
-            answer="a" if "reasoning" in request.text("system") else "b",
-        ),
-        ordered=False,
     ),
     "state": Case(
         body=_run(
