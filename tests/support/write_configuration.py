@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from dspex.contracts import configuration, journaling, pooling, program_settings
+from dspex.contracts.bodies import Bodies
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.schemas import attributes
 
 FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -100,6 +102,18 @@ _SECTIONS = (
         "What those copies leave out.",
         "",
         journaling.Redact,
+    ),
+    (
+        "`[bodies]`",
+        "Requests and replies too large for a message; see [data](data.md).",
+        "DSPEX_BODIES_<KEY>",
+        Bodies,
+    ),
+    (
+        "`[replay]`",
+        "Replays that are asked for on the bus; see [replay](replay.md).",
+        "DSPEX_REPLAY_<KEY>",
+        Replaying,
     ),
 )
 

@@ -54,7 +54,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         subjects: Under the configured prefix.
         pool: Its pool.
         worker: Its incarnation.
-        implementation: ``python``, ``native`` or ``state``.
+        implementation: ``python``, ``native``, ``state`` or ``replay``.
         operations: What it can do.
         request_timeout_s: Deadline of requests that bring none, seconds.
         dspy: Version of DSPy; empty without.
@@ -64,7 +64,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     subjects: Subjects
     pool: str
     worker: str
-    implementation: Literal["python", "native", "state"]
+    implementation: Literal["python", "native", "state", "replay"]
     operations: frozenset[str]
     request_timeout_s: float = 120.0
     dspy: str = ""
@@ -207,11 +207,11 @@ class Runner:
         margin = min(0.1, remaining * 0.05)
         limit = asyncio.timeout(remaining - margin)
         try:
-            async with limit:
-                body = _body(request, self._identity.operations)
+            async with limit, attempt.events.whole(request) as whole:
+                body = _body(whole, self._identity.operations)
                 attempt.events.reply_in(body.options.accept)
                 if request.reason == DIRECT:
-                    await tell_requested(attempt.events, request, body)
+                    await tell_requested(attempt.events, whole, body)
                 attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
                 async with (

@@ -11,10 +11,12 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from dspex.contracts import (
+    dataset_requests,
     job_requests,
     learning_requests,
     native_requests,
     program_requests,
+    replay_requests,
     requests,
     session_requests,
     stream_requests,
@@ -31,8 +33,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         request: Type of the body.
         outputs: Type of the reply's ``outputs``; ``dict`` when the request's
             signature says what they are.
-        implementation: Who can do it: ``python`` (a DSPy worker), ``native``
-            or ``state``.
+        implementation: Who can do it: ``python`` (a DSPy worker), ``native``,
+            ``state`` or ``replay``.
         columns: Whether its body and its reply may be Arrow streams.
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
@@ -45,7 +47,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     request: type[requests.Body]
     outputs: Any
-    implementation: Literal["python", "native", "state"]
+    implementation: Literal["python", "native", "state", "replay"]
     streams: bool = False
     idempotent: bool = True
     columns: bool = False
@@ -134,6 +136,39 @@ _ALL = (
         outputs=program_requests.DescribedProgram,
         implementation="state",
         fresh=True,
+    ),
+    Operation(
+        name="dataset.put",
+        summary="Store a new version of a dataset.",
+        request=dataset_requests.PutDataset,
+        outputs=dataset_requests.StoredDataset,
+        implementation="state",
+        idempotent=False,
+        columns=True,
+    ),
+    Operation(
+        name="dataset.get",
+        summary="Say what a stored dataset is, with its examples.",
+        request=dataset_requests.GetDataset,
+        outputs=dataset_requests.StoredDataset,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="dataset.list",
+        summary="Say which datasets are stored.",
+        request=dataset_requests.ListDatasets,
+        outputs=dataset_requests.DatasetList,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="dataset.delete",
+        summary="Delete a stored dataset.",
+        request=dataset_requests.DeleteDataset,
+        outputs=dataset_requests.DeletedDataset,
+        implementation="state",
+        idempotent=False,
     ),
     Operation(
         name="program.delete",
@@ -307,6 +342,15 @@ _ALL = (
         implementation="state",
         idempotent=False,
         relays=True,
+    ),
+    Operation(
+        name="replay.run",
+        summary="Send requests of the journal again, and say what is different.",
+        request=replay_requests.RunReplay,
+        outputs=replay_requests.ReplayRun,
+        implementation="replay",
+        streams=True,
+        idempotent=False,
     ),
 )
 

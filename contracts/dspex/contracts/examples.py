@@ -10,12 +10,14 @@ from typing import Any
 
 from dspex.contracts import (
     admin,
+    dataset_examples,
     envelope,
     job_examples,
     learning_examples,
     native_examples,
     pool_examples,
     program_examples,
+    replay_examples,
     session_examples,
     stream_examples,
     words,
@@ -65,10 +67,12 @@ REQUESTS: dict[str, Body] = {
     ),
     **program_examples.REQUESTS,
     **learning_examples.REQUESTS,
+    **dataset_examples.REQUESTS,
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
     **stream_examples.REQUESTS,
+    **replay_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -88,6 +92,15 @@ _STATE = Metadata(
     implementation="state",
     pool="state",
     worker="state-7c20e4b18a3f",
+    reason="only_candidate",
+    queue_ms=0.012,
+    run_ms=2.5,
+    total_ms=3.125,
+)
+_REPLAY = Metadata(
+    implementation="replay",
+    pool="replay",
+    worker="replay-7b1d0c95e3f8",
     reason="only_candidate",
     queue_ms=0.012,
     run_ms=2.5,
@@ -123,6 +136,10 @@ REPLIES: dict[str, envelope.Done] = {
         for name, outputs in learning_examples.OUTPUTS.items()
     },
     **{
+        name: _done(outputs, _STATE)
+        for name, outputs in dataset_examples.OUTPUTS.items()
+    },
+    **{
         name: _done(outputs, _NATIVE)
         for name, outputs in native_examples.OUTPUTS.items()
     },
@@ -134,6 +151,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _STATE)
         for name, outputs in stream_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _REPLAY)
+        for name, outputs in replay_examples.OUTPUTS.items()
     },
 }
 """The reply that answers the request of the same operation."""

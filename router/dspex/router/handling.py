@@ -29,6 +29,7 @@ from dspex.contracts.failures import (
     Unsupported,
     WorkerLost,
 )
+from dspex.contracts.features import needed
 from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dspex.bus.core import Bus
+    from dspex.bus.incoming import Request
     from dspex.contracts.catalog import Operation
     from dspex.router.parts import Parts
     from dspex.router.tickets import Ticket
@@ -116,7 +118,11 @@ class RequestHandler:
         Raises:
             Failure: What the client is to be told.
         """
-        body, digest = await self._check(ticket)
+        async with ticket.events.whole(ticket.request) as request:
+            body, digest = await self._check(ticket, request)
+        if request.claim:  # who answers reads it again; here it only takes memory
+            body = Body(options=body.options)
+        del request
         wanted = self._wanted(ticket, body)
         while True:
             try:
@@ -135,13 +141,17 @@ class RequestHandler:
             return await self._once(ticket, wanted, body, digest)
         return await self._dispatcher.dispatch(ticket, wanted)
 
-    async def _check(self, ticket: Ticket) -> tuple[Body, str]:
+    async def _check(self, ticket: Ticket, request: Request) -> tuple[Body, str]:
         """Check the request, so that no worker sees what cannot be answered.
+
+        Args:
+            ticket: The request.
+            request: The same, with its body.
 
         Returns:
             What is asked, and the digest of the signature, if there is one.
         """
-        request, events = ticket.request, ticket.events
+        events = ticket.events
         operation = catalog.operation(request.operation)
         if request.media == encoding.ARROW:
             body = _unread_table(operation)
@@ -190,6 +200,7 @@ class RequestHandler:
             lm=ticket.asked_lm,
             pools=pools,
             dspy=read_versions(options.dspy) if options.dspy else "",
+            features=needed(body),
             gpu_mib=options.gpu_memory_mib,
         )
 
@@ -236,7 +247,8 @@ class RequestHandler:
     def _may_be_kept(self, ticket: Ticket, body: Body) -> bool:
         settings, request = self._parts.settings, ticket.request
         operation = catalog.operation(request.operation)
-        known = request.media != encoding.ARROW and ticket.seat is None
+        read_here = request.media != encoding.ARROW and not request.claim
+        known = read_here and ticket.seat is None
         lasting = operation.implementation != "state" and not operation.fresh
         if not (known and lasting and ticket.idempotent and body.repeatable):
             return False

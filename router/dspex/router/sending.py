@@ -19,6 +19,7 @@ from dspex.bus import tracing
 from dspex.bus.core import NoResponders
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
+from dspex.contracts.bodies import ACCEPT
 from dspex.contracts.envelope import Decision, Failed, failed, failure
 from dspex.contracts.failures import (
     BadRequest,
@@ -245,6 +246,7 @@ class Sender:
             headers.TENANT: tenant,
             headers.LM: decision.lm,
             headers.RETURN: "reply" if keep else "",
+            headers.BODY: request.claim or (ACCEPT if request.takes_claims else ""),
         }
         if ticket.seat is not None:
             optional[headers.SESSION] = ticket.seat.session

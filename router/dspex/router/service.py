@@ -15,8 +15,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
+from dspex.bus.audiences import audience_of
 from dspex.bus.core import NoResponders
-from dspex.bus.events import Events, audience_of
+from dspex.bus.events import Events
 from dspex.bus.health import Heart, read_beat
 from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from dspex.bus.claims import Claims, packed, unpacked
 from dspex.bus.core import NoResponders
-from dspex.cli.replay_lives import SUBMIT
 from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import DoneEvent, Event, FailedEvent
+from dspex.contracts.envelope import Done, DoneEvent, Event, FailedEvent, Reply
 from dspex.contracts.failures import Failure
 from dspex.contracts.native_requests import ScoreMetric
 from dspex.contracts.replays import (
@@ -25,14 +26,15 @@ from dspex.contracts.replays import (
     own,
 )
 from dspex.native.metrics.catalog import score_metric
+from dspex.services.replay.lives import SUBMIT
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
     from dspex.bus.replaying import Record as FromRecord
-    from dspex.cli.replay_lives import Recorded
     from dspex.contracts.records import Record
     from dspex.contracts.subjects import Subjects
+    from dspex.services.replay.lives import Recorded
 
 TOLD_WITHIN = 10.0
 """Seconds after a reply in which its event comes."""
@@ -66,14 +68,18 @@ class Again:
         subjects: Under the replay's prefix.
         record: What answers the workers of the replay; ``None``: nothing does.
         how: As it was asked for.
+
+    Attributes:
+        record: What answers the workers of the replay.
     """
 
     def __init__(
         self, bus: NatsBus, subjects: Subjects, record: FromRecord | None, how: How
     ) -> None:
         self._bus = bus
+        self._claims = Claims(bus, subjects.prefix)
         self._subjects = subjects
-        self._record = record
+        self.record = record
         self._how = how
 
     @property
@@ -81,12 +87,17 @@ class Again:
         """Seconds for each request."""
         return self._how.timeout
 
-    async def replay(self, recorded: Recorded) -> Replayed:
-        """Send one again, and say what came of it."""
-        new = str(uuid4())
-        script = Script(recorded.said)
-        if self._record is not None:
-            self._record.scripts[new] = script
+    async def replay(self, recorded: Recorded, new: str = "") -> Replayed:
+        """Send one again, and say what came of it.
+
+        Args:
+            recorded: The one.
+            new: Id that it has now; default: any.
+        """
+        new = new or str(uuid4())
+        script = Script(recorded.said, goes_on=bool(recorded.session))
+        if self.record is not None:
+            self.record.scripts[new] = script
         try:
             said = await self._said(recorded, new)
         except (Failure, TimeoutError, NoResponders) as error:
@@ -98,11 +109,11 @@ class Again:
                 why=f"{why} {'; '.join(recorded.damaged)}".strip(),
             )
         finally:
-            if self._record is not None:
-                self._record.scripts.pop(new, None)
+            if self.record is not None:
+                self.record.scripts.pop(new, None)
         return self._judged(recorded, new, script.difference, said)
 
-    async def send(self, recorded: Recorded, new: str) -> Message:
+    async def send(self, recorded: Recorded, new: str) -> Reply:
         """Send one again and return its reply."""
         subject = self._subject(recorded)
         sent = {
@@ -119,12 +130,13 @@ class Again:
         sent[headers.REQUEST] = new
         sent[headers.OPERATION] = recorded.asked.operation
         sent[headers.DEADLINE] = f"{(time.time() + self._how.timeout) * 1000:.0f}"
-        return await self._bus.request(
-            subject,
-            encoding.encode(self._body(recorded, new)),
-            headers=sent,
-            timeout=self._how.timeout + 1,
+        body = encoding.encode(self._body(recorded, new))
+        data, sent = await packed(self._claims, recorded.tenant, body, sent)
+        message = await self._bus.request(
+            subject, data, headers=sent, timeout=self._how.timeout + 1
         )
+        found: Reply = encoding.decode(await unpacked(self._claims, message), Reply)
+        return found
 
     async def _said(self, recorded: Recorded, new: str) -> list[Event | Record]:
         """All that is told of the replay, up to its end."""
@@ -146,12 +158,13 @@ class Again:
         hearing = [await self._bus.subscribe(one, hear) for one in wanted]
         await self._bus.flush()
         try:
-            await self.send(recorded, new)
+            reply = await self.send(recorded, new)
             async with asyncio.timeout(self._how.timeout if job else TOLD_WITHIN):
                 await ended.wait()
         finally:
             for one in hearing:
                 await one.unsubscribe()
+        heard = [_whole(one, reply) for one in heard]
         return own(heard) if job else heard
 
     def _subject(self, recorded: Recorded) -> str:
@@ -196,13 +209,14 @@ class Again:
         status: ReplayStatus = "identical" if found is None else "changed"
         if diverged is not None and not self._how.answered:
             status, found = "diverged", diverged
+        score = None if status == "diverged" else self._score(recorded.said, said)
         return Replayed(
             request=recorded.asked.request,
             replayed_as=new,
             status=status,
             first_difference=found,
             why="; ".join(recorded.damaged) if found else "",
-            score=self._score(recorded.said, said),
+            score=score,
         )
 
     def _score(
@@ -240,6 +254,14 @@ def _code(said: list[Event | Record]) -> dict[str, str]:
         if isinstance(one, DoneEvent):
             return {"code": "done"}
     return {"code": ""}
+
+
+def _whole(said: Event | Record, reply: Reply) -> Event | Record:
+    """What was told, with outputs that were too large for an event."""
+    cut = isinstance(said, DoneEvent) and said.cut is not None
+    if cut and isinstance(reply, Done):
+        return replace(said, outputs=reply.outputs, cut=None)
+    return said
 
 
 def _ends(said: list[Event | Record]) -> bool:
