@@ -148,6 +148,7 @@ class Dispatcher:
         """One dispatch; without an end if nothing had started."""
         parts = self._parts
         before = ticket.begin(choice.decision)
+        ticket.follows = choice.wanted.known
         await ticket.events.emit(Accepted, decision=choice.decision)
         parts.record.decided(ticket.request, choice.decision)
         begun = parts.clock()
