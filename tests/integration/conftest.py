@@ -49,8 +49,9 @@ async def _releases(
     configured = worker_environ(scripted.url) | environ(scripted.url) | {"PATH": path}
     async with Stack(nats_url, folder, prefix, configured) as stack:
         await stack.start(Program("dspex.native"), Program("dspex.router"))
+        await stack.start(Program("dspex.services.state"))
         for release in RELEASES:
             worker = ("dspex.services.worker", "--pool", "light")
             await stack.start(Program(*worker, python=python_of(release)))
-        await stack.ready(workers=len(RELEASES))
+        await stack.ready(workers=len(RELEASES), state=1)
         yield stack

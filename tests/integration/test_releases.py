@@ -58,6 +58,18 @@ async def test_heartbeats_say_their_release(releases: Stack) -> None:
     assert {beat.dspy for beat in releases.beats()} == set(RELEASES)
 
 
+async def test_what_some_lack_goes_to_the_others(
+    ask: Asker, model: ScriptedModel
+) -> None:
+    """A request that needs what one release lacks is answered by another."""
+    body = question() | {"adapter": "xml"}
+
+    found = await asyncio.gather(*(ask.ask("predict", body) for _ in range(24)))
+
+    assert {one.code for one in found} == {"done"}
+    assert {one.body["metadata"]["dspy"] for one in found} == set(RELEASES[1:])
+
+
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("operation", ["predict", "chain_of_thought"])
 @pytest.mark.parametrize("adapter", ["chat", "json"])
