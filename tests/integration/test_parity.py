@@ -74,7 +74,7 @@ class InProcess:
             self._found[release] = json.loads(ran.stdout)
         return self._found[release]
 
-    def lacks(self, release: str, operation: str, body: dict[str, Any]) -> set[str]:
+    def lacks(self, release: str, operation: str, body: Any) -> frozenset[str]:
         """What a request needs, and the release's worker says it has not."""
         kind = catalog.operation(operation).request
         [beat] = [one for one in self._releases.beats() if one.dspy == release]
