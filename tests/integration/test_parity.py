@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support import deno
+from tests.support import deno, write_releases
 from tests.support.asking import Asker, read
 from tests.support.parity.case import TOOLS
 from tests.support.parity.cases import CASES
@@ -60,7 +60,7 @@ class InProcess:
         self._found: dict[str, dict[str, Any]] = {}
 
     async def of(self, release: str) -> dict[str, Any]:
-        """By the names of the cases."""
+        """Its ``cases`` by their names, and what was ``probed`` beside them."""
         if release not in self._found:
             ran = await asyncio.to_thread(
                 subprocess.run,
@@ -111,7 +111,7 @@ async def test_a_program_does_what_it_does_in_process(
     ask: Asker, model: ScriptedModel, in_process: InProcess, name: str, release: str
 ) -> None:
     """Equal outputs from equal prompts; what the release lacks is refused."""
-    wanted, case = (await in_process.of(release))[name], CASES[name]
+    wanted, case = (await in_process.of(release))["cases"][name], CASES[name]
     model.reply_with(case.answers())
     tools = ask.subjects.tool("x").removesuffix(".x")
     body = json.loads(json.dumps(case.body).replace(TOOLS, tools))
@@ -130,6 +130,15 @@ async def test_a_program_does_what_it_does_in_process(
     if case.operation == "program.optimize":
         asked = asked[: len(wanted["prompts"])]  # what comes out is scored once more
     assert in_order(case, asked) == in_order(case, wanted["prompts"])
+
+
+async def test_the_table_of_releases_is_true(in_process: InProcess) -> None:
+    """docs/dspy-releases.md says what the releases say of themselves."""
+    probed = [(await in_process.of(release))["probed"] for release in RELEASES]
+
+    assert write_releases.FILE.read_text(encoding="utf-8") == write_releases.text(
+        probed
+    )
 
 
 def compared(case: Case, outputs: dict[str, Any]) -> dict[str, Any]:

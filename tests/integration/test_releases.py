@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from tests.support import write_releases
 from tests.support.asking import Asker, question
 from tests.support.releases import INSTALLED, MANY, RELEASES, key_of, on
 from tests.support.scripted_wire import digest_of_key
@@ -178,8 +177,3 @@ async def test_what_a_release_lacks(
 
     assert answer.code == code
     assert len(model.requests) == (code == "done")
-
-
-def test_the_table_of_differences_is_true() -> None:
-    """docs/dspy-releases.md says what the releases say of themselves."""
-    assert write_releases.main(["--check"]) == 0

@@ -115,8 +115,8 @@ def served() -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Print what was found."""
+def probed() -> dict[str, dict[str, str]]:
+    """What a worker does with this release, and what else DSPy has and does."""
     load = inspect.signature(dspy.load).parameters
     differs = {
         "contexts of `dspy.context`": contexts(),
@@ -136,8 +136,8 @@ def main() -> None:
         "`dspy.load` refuses pickles": "yes" if "allow_pickle" in load else "no",
         **found("type", TYPES),
     }
-    json.dump({"served": served(), "differs": differs}, sys.stdout)
+    return {"served": served(), "differs": differs}
 
 
 if __name__ == "__main__":
-    main()
+    json.dump(probed(), sys.stdout)

@@ -10,8 +10,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.releases import RELEASES, python_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FILE = Path(__file__).parents[2] / "docs" / "dspy-releases.md"
 PROBE = Path(__file__).with_name("probe_release.py")
@@ -78,9 +82,8 @@ def probe(release: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def text() -> str:
-    """What the file is to say."""
-    probed = [probe(release) for release in RELEASES]
+def text(probed: Sequence[dict[str, dict[str, str]]]) -> str:
+    """What the file is to say, of what was found with each release."""
     served = [one["served"] for one in probed]
     differs = [one["differs"] for one in probed]
     rows = [n for n in differs[0] if len({one[n] for one in differs}) > 1]
@@ -101,10 +104,11 @@ def table(names: list[str], probed: list[dict[str, str]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the file, or say whether it is out of date."""
+    found = text([probe(release) for release in RELEASES])
     if "--check" not in arguments:
-        FILE.write_text(text(), encoding="utf-8")
+        FILE.write_text(found, encoding="utf-8")
         return 0
-    if FILE.read_text(encoding="utf-8") == text():
+    if FILE.read_text(encoding="utf-8") == found:
         return 0
     print(f"{FILE.name} is out of date. Run: {HOW}", file=sys.stderr)
     return 1
