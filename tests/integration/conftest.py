@@ -45,11 +45,12 @@ async def _releases(
     """One router, and a worker of every release; code runs in a stand-in for Deno."""
     folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
     configured = worker_environ(scripted.url) | environ(scripted.url)
-    configured |= deno.environ(folder / "bin")
+    configured |= deno.environ(folder / "bin") | {deno.CONFINED: "1"}
     async with Stack(nats_url, folder, prefix, configured) as stack:
         await stack.start(Program("dspex.native"), Program("dspex.router"))
+        await stack.start(Program("dspex.services.state"))
         for release in RELEASES:
             worker = ("dspex.services.worker", "--pool", "light")
             await stack.start(Program(*worker, python=python_of(release)))
-        await stack.ready(workers=len(RELEASES))
+        await stack.ready(workers=len(RELEASES), state=1)
         yield stack

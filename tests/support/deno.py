@@ -1,7 +1,8 @@
 """A stand-in for Deno: it runs a test's own code, in the words of every release.
 
 ``environ()`` makes a folder for PATH and PYTHONPATH. It confines nothing, and is given
-nothing but what a test wrote.
+nothing but what a test wrote. With the variable ``CONFINED`` it refuses to start where
+the real one would let the code read every file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+CONFINED = "DSPEX_TEST_CONFINED"
 
 
 class Final(BaseException):
@@ -106,5 +110,7 @@ if __name__ == "__main__":
         print("deno 2.4.0")
     elif sys.argv[1] == "info":
         print(json.dumps({"denoDir": "/nowhere"}))
+    elif CONFINED in os.environ and "--allow-read" in sys.argv:
+        sys.exit("The code may read everything.")
     else:
         serve()
