@@ -186,16 +186,17 @@ def _read_tensor(value: dict[str, Any], path: str) -> Any:
 
 def _read_safetensors(value: dict[str, Any], path: str) -> dict[str, Any]:
     try:
-        from safetensors import SafetensorError, deserialize
+        import safetensors
     except ImportError:
         raise Unsupported(
             f"{path}: safetensors is not installed here.",
             field=path,
             hint='Install `dspex[worker]`, or send {"$t": "tensor", …}.',
         ) from None
+    library: Any = safetensors  # which has types for some of its functions only
     try:
-        found = deserialize(_octets(value, path))
-    except SafetensorError as error:
+        found = library.deserialize(_octets(value, path))
+    except library.SafetensorError as error:
         raise InvalidInputs(
             f"{path}.data is no safetensors: {str(error)[:200]}.",
             field=f"{path}.data",
