@@ -49,7 +49,9 @@ def test_native_operations_are_done() -> None:
 def test_every_operation_is_given_to_somebody() -> None:
     """What each of them serves is all there is."""
     served = [
-        name for one in ("native", "python", "state") for name in catalog.served_by(one)
+        name
+        for one in ("native", "python", "state", "replay")
+        for name in catalog.served_by(one)
     ]
 
     assert sorted(served) == sorted(OPERATIONS)

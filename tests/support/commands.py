@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 SECONDS = 60
 
 
-async def begin(stack: Stack, *words: str) -> asyncio.subprocess.Process:
+async def begin(
+    stack: Stack, *words: str, stdin: int = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     """Start a command; it runs until it ends by itself, or is ended."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dspex.cli", *words),
         env=os.environ | stack.environ,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

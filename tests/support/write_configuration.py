@@ -15,6 +15,7 @@ import msgspec
 from dspex.contracts import configuration, journaling, pooling, program_settings
 from dspex.contracts.bodies import Bodies
 from dspex.contracts.job_settings import Jobs
+from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.schemas import attributes
 
 FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -107,6 +108,12 @@ _SECTIONS = (
         "Requests and replies too large for a message; see [data](data.md).",
         "DSPEX_BODIES_<KEY>",
         Bodies,
+    ),
+    (
+        "`[replay]`",
+        "Replays that are asked for on the bus; see [replay](replay.md).",
+        "DSPEX_REPLAY_<KEY>",
+        Replaying,
     ),
 )
 

@@ -14,11 +14,11 @@ import msgspec
 
 from dspex.bus import connection, settings
 from dspex.bus.journal import Damaged, Reader
+from dspex.bus.selecting import Lives, Wanted, follow
 from dspex.cli import home, journal_files, journal_select, journal_show, journal_switch
 from dspex.cli.call import CONNECT_WITHIN, report
 from dspex.cli.console import aligned, console
 from dspex.cli.journal_rows import HEAD, row
-from dspex.cli.journal_select import Lives, Wanted, follow
 from dspex.cli.journal_tail import tail
 from dspex.contracts.failures import BadRequest, Failure
 

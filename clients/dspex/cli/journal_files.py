@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.connection import NatsBus
     from dspex.bus.journal import Reader
-    from dspex.cli.journal_select import Wanted
+    from dspex.bus.selecting import Wanted
     from dspex.contracts.subjects import Subjects
 
 ROWS = 1000

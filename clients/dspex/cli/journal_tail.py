@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dspex.bus.journal import Entry
+from dspex.bus.selecting import Lives
 from dspex.cli import journal_select
 from dspex.cli.journal_rows import row
-from dspex.cli.journal_select import Lives
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Event
 from dspex.contracts.failures import Failure

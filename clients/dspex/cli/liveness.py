@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from dspex.bus.core import NoResponders
 from dspex.bus.health import read_beat
-from dspex.cli.readiness import ROUTER_PING, hostname
+from dspex.bus.readiness import ROUTER_PING, hostname
 from dspex.contracts.failures import Failure
 
 if TYPE_CHECKING:

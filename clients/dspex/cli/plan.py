@@ -63,6 +63,24 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=self._environ(url) | self._lm() | model,
         )
 
+    def replay(self, url: str, model: dict[str, str]) -> list[Program]:
+        """The program that replays what others ask it to, if that is wanted.
+
+        Args:
+            url: Address of the NATS server.
+            model: Variables by which its workers find the model server, if it runs.
+        """
+        if self.joins or not self.configuration.replay.on:
+            return []
+        return [
+            Program(
+                name="replay",
+                role="replay",
+                argv=self._argv("dspex.services.replay"),
+                environ=self._environ(url) | self._lm() | model,
+            )
+        ]
+
     def model(self, key: str) -> Program:
         """The server of the built-in model, which fetches its weights if need be.
 

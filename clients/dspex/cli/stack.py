@@ -19,12 +19,12 @@ from msgspec import Struct
 from dspex.bus import connection
 from dspex.bus.children import Child, Ended, Program
 from dspex.bus.connection import BusSettings
+from dspex.bus.readiness import Readiness, Waiting, describe, hostname
 from dspex.bus.tasks import Tasks
 from dspex.cli import server
 from dspex.cli.embedded import EmbeddedServer
 from dspex.cli.liveness import Liveness, Patience
 from dspex.cli.lm import BUILTIN_TEXT, needs_builtin
-from dspex.cli.readiness import Readiness, Waiting, describe, hostname
 from dspex.cli.restarts import Backoff
 from dspex.contracts import encoding
 from dspex.contracts.failures import Failure
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
+    from dspex.bus.readiness import News
     from dspex.cli.plan import Plan
-    from dspex.cli.readiness import News
 
 MODEL_SECONDS = 900.0
 """Longest wait for the built-in model: the first time its weights are fetched."""
@@ -181,6 +181,8 @@ class Stack:
         self._say(f"{workers} worker processes: importing DSPy, warming up")
         await self._connect()
         logs = self._settings.logs.absolute()
+        for program in self._plan.replay(self.url, model):
+            await self._launch(program)
         await self._launch(self._plan.supervisor(self.url, model, logs))
         await self._until_ready()
 

@@ -129,5 +129,6 @@ def _running(stack: Stack, plan: Plan) -> str:
     if plan.joins:
         return ", ".join(["supervisor", *pools])
     server = ["nats-server"] if stack.server is not None else []
-    services = ["router", "native-ops", "state", "supervisor"]
+    replay = ["replay"] if plan.configuration.replay.on else []
+    services = ["router", "native-ops", "state", *replay, "supervisor"]
     return ", ".join([*server, *services, *pools])

@@ -31,6 +31,7 @@ from dspex.client.reading import (
     nobody,
     silence,
 )
+from dspex.client.replays import TIMEOUT, ReplayHandle
 from dspex.client.sessions import Session, opened
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
@@ -45,6 +46,8 @@ from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    from dspex.contracts.replay_requests import Mode
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds until a request's deadline."""
@@ -305,6 +308,26 @@ class Client:
             yield session
         finally:
             await session.close()
+
+    def replay(
+        self, mode: Mode = "exact", *, timeout: float = TIMEOUT, **said: Any
+    ) -> ReplayHandle:
+        """Send requests of the journal again, and say what is different.
+
+        ::
+
+            replay = client.replay("exact", session="chat-1")
+            async for one in replay:
+                print(one.request, one.status)
+            print(replay.summary)
+
+        Args:
+            mode: ``exact``, ``diff``, ``live`` or ``load``.
+            timeout: Seconds that all of it may take.
+            **said: Other fields of ``replay.run``, such as ``since`` or ``requests``.
+        """
+        body = {"mode": mode} | said
+        return ReplayHandle(self.with_options(timeout=timeout), body)
 
     async def cancel(self, request: str) -> None:
         """Stop a request, wherever it is."""

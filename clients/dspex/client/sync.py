@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from dspex.client.client import Client
     from dspex.client.jobs import JobHandle
     from dspex.client.prediction import Prediction
+    from dspex.client.replays import ReplayHandle
     from dspex.client.sessions import Session
     from dspex.contracts.envelope import Event
     from dspex.contracts.job_requests import ShownJob
+    from dspex.contracts.replay_requests import Mode, ReplaySummary
+    from dspex.contracts.replays import Replayed
     from dspex.contracts.session_requests import SessionDetails
 
 _T = TypeVar("_T")
@@ -71,12 +74,16 @@ class SyncClient:
         """As ``Client.resume``."""
         yield from self._all(self._client.resume(request, attempt=attempt, after=after))
 
-    def _all(self, events: AsyncIterator[Event]) -> Iterator[Event]:
+    def replay(self, mode: Mode = "exact", **said: Any) -> SyncReplay:
+        """As ``Client.replay``; leaving the loop early stops it."""
+        return SyncReplay(self._client.replay(mode, **said), self._all)
+
+    def _all(self, found: AsyncIterator[_T]) -> Iterator[_T]:
         try:
-            while (event := self._wait(_next(events))) is not None:
-                yield event
+            while (one := self._wait(_next(found))) is not None:
+                yield one
         finally:
-            self._wait(_close(events))
+            self._wait(_close(found))
 
     def submit(self, operation: str, body: Mapping[str, Any], **job: Any) -> SyncJob:
         """As ``Client.submit``."""
@@ -151,6 +158,36 @@ class SyncJob:
         """As ``JobHandle.retry``."""
         found: ShownJob = self._wait(self._job.retry())
         return found
+
+
+class SyncReplay:
+    """One replay, as ``dspex.client.ReplayHandle``.
+
+    Args:
+        replay: The one it stands for.
+        all_of: Yields what that one does.
+    """
+
+    def __init__(
+        self,
+        replay: ReplayHandle,
+        all_of: Callable[[AsyncIterator[Replayed]], Iterator[Replayed]],
+    ) -> None:
+        self._replay = replay
+        self._all_of = all_of
+
+    def __iter__(self) -> Iterator[Replayed]:
+        return self._all_of(self._replay.results())
+
+    @property
+    def summary(self) -> ReplaySummary:
+        """As ``ReplayHandle.summary``."""
+        return self._replay.summary
+
+    @property
+    def passed_over(self) -> list[str]:
+        """As ``ReplayHandle.passed_over``."""
+        return self._replay.passed_over
 
 
 class SyncSession:
@@ -235,8 +272,8 @@ async def _turn() -> None:
         await asyncio.sleep(0)
 
 
-async def _next(events: AsyncIterator[Event]) -> Event | None:
-    return await anext(events, None)
+async def _next(found: AsyncIterator[_T]) -> _T | None:
+    return await anext(found, None)
 
 
 async def _close(events: Any) -> None:

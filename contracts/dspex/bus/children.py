@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 Role = Literal[
-    "server", "guard", "model", "router", "native", "state", "supervisor", "worker"
+    "server",
+    "guard",
+    "model",
+    "router",
+    "native",
+    "state",
+    "replay",
+    "supervisor",
+    "worker",
 ]
 
 _TAIL_BYTES = 8192

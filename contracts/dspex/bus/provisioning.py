@@ -180,6 +180,7 @@ def declared(
             description="Copies of what happened.",
             max_age=journal.max_age,
             max_bytes=int(journal.max_mib * MIB),
+            max_msgs_per_subject=journal.max_per_subject,
             num_replicas=replicas,
             no_ack=True,
             # Copies do not wait for the disk; a cluster keeps them on three.

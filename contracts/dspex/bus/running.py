@@ -54,7 +54,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         subjects: Under the configured prefix.
         pool: Its pool.
         worker: Its incarnation.
-        implementation: ``python``, ``native`` or ``state``.
+        implementation: ``python``, ``native``, ``state`` or ``replay``.
         operations: What it can do.
         request_timeout_s: Deadline of requests that bring none, seconds.
         dspy: Version of DSPy; empty without.
@@ -64,7 +64,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     subjects: Subjects
     pool: str
     worker: str
-    implementation: Literal["python", "native", "state"]
+    implementation: Literal["python", "native", "state", "replay"]
     operations: frozenset[str]
     request_timeout_s: float = 120.0
     dspy: str = ""

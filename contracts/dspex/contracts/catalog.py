@@ -16,6 +16,7 @@ from dspex.contracts import (
     learning_requests,
     native_requests,
     program_requests,
+    replay_requests,
     requests,
     session_requests,
     stream_requests,
@@ -32,8 +33,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         request: Type of the body.
         outputs: Type of the reply's ``outputs``; ``dict`` when the request's
             signature says what they are.
-        implementation: Who can do it: ``python`` (a DSPy worker), ``native``
-            or ``state``.
+        implementation: Who can do it: ``python`` (a DSPy worker), ``native``,
+            ``state`` or ``replay``.
         columns: Whether its body and its reply may be Arrow streams.
         idempotent: Whether it may run again elsewhere when the process that had it is
             lost, unless the request says otherwise.
@@ -46,7 +47,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     request: type[requests.Body]
     outputs: Any
-    implementation: Literal["python", "native", "state"]
+    implementation: Literal["python", "native", "state", "replay"]
     streams: bool = False
     idempotent: bool = True
     columns: bool = False
@@ -341,6 +342,15 @@ _ALL = (
         implementation="state",
         idempotent=False,
         relays=True,
+    ),
+    Operation(
+        name="replay.run",
+        summary="Send requests of the journal again, and say what is different.",
+        request=replay_requests.RunReplay,
+        outputs=replay_requests.ReplayRun,
+        implementation="replay",
+        streams=True,
+        idempotent=False,
     ),
 )
 

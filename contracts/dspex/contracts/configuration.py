@@ -17,13 +17,13 @@ from msgspec import Meta, Struct, field
 
 from dspex.contracts import catalog, encoding
 from dspex.contracts.bodies import Bodies
-from dspex.contracts.catalog import OPERATIONS
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.program_settings import OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
+from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.sharing import Fallback as Fallback
 from dspex.contracts.sharing import Tenant as Tenant
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
@@ -128,6 +128,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "POOLS": Pool,
     "JOURNAL": Journal,
     "BODIES": Bodies,
+    "REPLAY": Replaying,
 }
 """The struct of each section that variables can override."""
 
@@ -149,6 +150,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
         bodies: Requests and replies too large for a message.
+        replay: Replays that are asked for on the bus.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -164,6 +166,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     bodies: Bodies = field(default_factory=Bodies)
+    replay: Replaying = field(default_factory=Replaying)
 
     @property
     def subjects(self) -> Subjects:
@@ -280,10 +283,10 @@ def _check_fallback(
     name: str, fallback: Fallback, found: Configuration, origins: _Origins
 ) -> None:
     path = f"fallbacks.{name}"
-    if name != "*" and name not in OPERATIONS:
+    if name != "*" and name not in catalog.OPERATIONS:
         raise ConfigurationError(
             f"{origins.of(path)}: {path} is for no operation. "
-            + nearest(name, [*OPERATIONS, "*"])
+            + nearest(name, [*catalog.OPERATIONS, "*"])
         )
     named = {lm for one, others in fallback.lms.items() for lm in (one, *others)}
     if found.lms and (unknown := sorted(named - found.lms.keys())):
@@ -325,8 +328,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    plain = ("NATS", "ROUTER", "JOBS", "SUPERVISOR", "JOURNAL", "TOOLS", "BODIES")
-    if section not in plain:
+    if section in ("LMS", "POOLS"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]
@@ -364,12 +366,10 @@ def _literal(text: str) -> Any:
 
 def to_environ(name: str, one: Lm) -> dict[str, str]:
     """The environment that describes one language model to a child process."""
+    said = {k: v for k, v in msgspec.to_builtins(one).items() if v is not None}
     return {
-        f"DSPEX_LMS_{name.upper()}_{key.upper()}": _text(value)
-        for key, value in msgspec.to_builtins(one).items()
-        if value is not None
+        f"DSPEX_LMS_{name.upper()}_{key.upper()}": (
+            str(value).lower() if isinstance(value, bool) else str(value)
+        )
+        for key, value in said.items()
     }
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,7 +19,7 @@ from dspex.contracts import failures
 from dspex.contracts.failures import Category, Failure
 from dspex.contracts.records import Cut
 
-Implementation = Literal["python", "native", "state", "router"]
+Implementation = Literal["python", "native", "state", "replay", "router"]
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from dspex.contracts import (
     native_examples,
     pool_examples,
     program_examples,
+    replay_examples,
     session_examples,
     stream_examples,
     words,
@@ -71,6 +72,7 @@ REQUESTS: dict[str, Body] = {
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
     **stream_examples.REQUESTS,
+    **replay_examples.REQUESTS,
 }
 """The body of a request, by operation."""
 
@@ -90,6 +92,15 @@ _STATE = Metadata(
     implementation="state",
     pool="state",
     worker="state-7c20e4b18a3f",
+    reason="only_candidate",
+    queue_ms=0.012,
+    run_ms=2.5,
+    total_ms=3.125,
+)
+_REPLAY = Metadata(
+    implementation="replay",
+    pool="replay",
+    worker="replay-7b1d0c95e3f8",
     reason="only_candidate",
     queue_ms=0.012,
     run_ms=2.5,
@@ -140,6 +151,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _STATE)
         for name, outputs in stream_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _REPLAY)
+        for name, outputs in replay_examples.OUTPUTS.items()
     },
 }
 """The reply that answers the request of the same operation."""

@@ -37,14 +37,16 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         worker: Its incarnation: new at every start, never used again.
         pool: Its pool; ``native`` for native-ops, ``router`` for routers,
             ``supervisor`` for supervisors.
-        implementation: ``python`` (DSPy), ``native``, ``state``, ``router`` or
-            ``supervisor``.
+        implementation: ``python`` (DSPy), ``native``, ``state``, ``replay``,
+            ``router`` or ``supervisor``.
         state: ``starting``, ``ready``, ``draining`` (finishes, takes nothing
             new) or ``leaving`` (its last word).
         seq: Counts its heartbeats from 1.
         at: Unix milliseconds by its own clock.
         operations: What it can do.
         spare: What it can do when nobody else does.
+        lacks: What it has not of all that requests may need, such as ``adapter:xml``,
+            ``module:rlm`` or ``optimizer:GEPA``.
         concurrency: Requests it runs at a time.
         queue: Requests it lets wait beyond those.
         in_flight: Requests running.
@@ -73,12 +75,15 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
     worker: str
     pool: str
-    implementation: Literal["python", "native", "state", "router", "supervisor"]
+    implementation: Literal[
+        "python", "native", "state", "replay", "router", "supervisor"
+    ]
     state: Literal["starting", "ready", "draining", "leaving"]
     seq: Annotated[int, Meta(ge=0, le=1 << 53)]
     at: float
     operations: list[str]
     spare: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
     concurrency: Annotated[int, Meta(ge=1, le=MOST)]
     queue: Count = 0
     in_flight: Count = 0

@@ -43,6 +43,8 @@ class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_age: Seconds a copy is kept.
         max_mib: Largest size of all, MiB; the oldest leave first. Large prompts have
             a quarter of it for themselves.
+        max_per_subject: Most copies of one kind about one request, such as deltas;
+            the oldest leave first.
         redact: What is told to nobody but the client itself.
     """
 
@@ -52,6 +54,7 @@ class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tenants: dict[str, bool] = field(default_factory=dict)
     max_age: Annotated[float, Meta(ge=1)] = 7 * DAY
     max_mib: Annotated[float, Meta(gt=0)] = 1024.0
+    max_per_subject: Annotated[int, Meta(ge=1)] = 100_000
     redact: Redact = field(default_factory=Redact)
 
     def keeps(self, tenant: str, operation: str, request: str) -> bool:

@@ -86,6 +86,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         request: Id of the replayed request.
         attempt: Number of its dispatch.
         call: Number of the call in that attempt; 0: it is a tool's.
+        id: Of this question, which may be asked again until it is decided.
         messages: The prompt.
         parameters: What the call says besides.
         subject: Where the tool is.
@@ -95,6 +96,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     request: str
     attempt: int
     call: int = 0
+    id: str = ""
     messages: list[Any] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
@@ -116,6 +118,11 @@ class FromRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         message: What was wrong.
         error: Class of the exception that the program saw.
         retry_after_ms: Milliseconds after which it may succeed.
+        later: Nobody has decided yet: ask again.
+        really: The language model is called, or the tool, with ``messages`` or
+            ``arguments``.
+        messages: The prompt instead of the one that was asked.
+        arguments: What the tool is given instead.
     """
 
     found: bool
@@ -129,6 +136,10 @@ class FromRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     error: str = ""
     retry_after_ms: int | None = None
+    later: bool = False
+    really: bool = False
+    messages: list[Any] | None = None
+    arguments: Any = None
 
 
 class Script:
@@ -140,12 +151,16 @@ class Script:
 
     Args:
         said: All that was told of the request.
+        goes_on: Whether a call that asks what nobody asked is told, and answered all
+            the same as the one with its number was: later turns of a session build on
+            what it answered then.
 
     Attributes:
         difference: The first call that the record has no answer to.
     """
 
-    def __init__(self, said: list[Event | Record]) -> None:
+    def __init__(self, said: list[Event | Record], *, goes_on: bool = False) -> None:
+        self._goes_on = goes_on
         last = final_attempt(said)
         calls = [one for one in said if isinstance(one, LmCall)]
         self._calls = sorted(
@@ -179,6 +194,9 @@ class Script:
             if self._give(asked.attempt, "lm", one.call):
                 return _answered(one)
         self._diverge(asked)
+        instead = [one for one in self._calls if one.call == asked.call]
+        if self._goes_on and instead and self._give(asked.attempt, "lm", asked.call):
+            return _answered(instead[0])
         return FromRecord(found=False)
 
     def _tool(self, asked: Asked) -> FromRecord:

@@ -28,6 +28,9 @@ NATIVE_QUEUE = "native"
 SUPERVISOR_POOL = "supervisor"
 """Pool under which supervisors send heartbeats."""
 
+REPLAY_POOL = "replay"
+"""Pool of the processes that replay what others ask them to."""
+
 STATE_POOL = "state"
 """Pool of the processes that answer for sessions, jobs and programs."""
 

@@ -246,15 +246,15 @@ class Router:
 
     async def _listen_to_others(self) -> None:
         """Hear what other routers decide, for as long as there are any."""
-        if self.targets.routers > 1 and not self._listening:
-            for subject in (
-                self._subjects.all_events("accepted"),
-                self._subjects.tenant_events("accepted"),
-            ):
+        subjects = self._subjects
+        told = subjects.all_events("accepted"), subjects.tenant_events("accepted")
+        if self.targets.routers > 1:
+            # The rest of them, should one not have come about the last time.
+            for subject in told[len(self._listening) :]:
                 self._listening.append(
                     await self._bus.subscribe(subject, self._hear_accepted)
                 )
-        elif self.targets.routers == 1 and self._listening:
+        elif self._listening:
             listening, self._listening = self._listening, []
             for subscription in listening:
                 await subscription.unsubscribe()

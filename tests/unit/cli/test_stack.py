@@ -54,7 +54,7 @@ async def test_program_that_never_answers_fails_the_start(tmp_path: Path) -> Non
     with pytest.raises(StackFailed) as failed:
         await stack.__aenter__()
 
-    assert "router, native, state, supervisor" in str(failed.value)
+    assert "router, native, state, replay, supervisor" in str(failed.value)
     assert "thinking" in str(failed.value)
     assert stack.processes() == {}
 

@@ -200,6 +200,18 @@ def test_a_call_that_is_not_there_is_where_it_diverged() -> None:
     assert "+Be very brief." in found.diff
 
 
+def test_a_turn_goes_on_as_it_did_then() -> None:
+    """Where it diverged is told, and what builds on its answer has that of then."""
+    script = Script([call(1, "a", outputs=["then"])], goes_on=True)
+
+    first, again = script.answer(asked(1, "other")), script.answer(asked(1, "other"))
+
+    assert (first.found, first.outputs) == (True, ["then"])
+    assert not again.found
+    assert script.difference is not None
+    assert script.difference.call == 1
+
+
 def test_tools_answer_from_the_record() -> None:
     """Each call of then answers once; others are where it diverged."""
     said = [

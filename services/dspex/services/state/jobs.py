@@ -239,15 +239,14 @@ class Jobs:
         job = await self._lighter(job)
         sequence = await self.store.append(job, now=now_ms())
         record = jobs.opened(job, sequence, now_ms())
+        await self.store.tell_queued(record, f"queued in pool {job.pool}")
         try:
-            revision = await self.store.write(record, 0)
+            return Kept(record, await self.store.write(record, 0))
         except Conflict:
             kept = await self.store.read(job.tenant, job.job)
             if kept is None:
                 raise
             return kept
-        await self.store.tell_queued(record, f"queued in pool {job.pool}")
-        return Kept(record, revision)
 
     async def _lighter(self, job: Job) -> Job:
         """The job with a large body put elsewhere.
@@ -337,7 +336,7 @@ def operations(found: Jobs) -> dict[str, Any]:
 
 def _doable(name: str) -> Operation:
     operation = catalog.operation(name)
-    if operation.implementation == "state":
+    if operation.implementation not in ("python", "native"):
         doable = [*catalog.served_by("python"), *catalog.served_by("native")]
         raise Unsupported(
             f"{name!r} cannot be a job. {nearest(name, doable)}",

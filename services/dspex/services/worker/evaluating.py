@@ -21,6 +21,7 @@ from dspex.native.programs.planning import check_inputs
 from dspex.services.worker.composing import run_node, together
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.scoring import check_metric, scored
+from dspex.services.worker.stoppable import apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from dspex.services.worker.lms import LanguageModels
 
     Rows = Sequence[Mapping[str, Any]]
+
+MAX_ERRORS = 10
+"""Examples that may fail, where DSPy has no setting of that name."""
 
 TOLD_EVERY = 0.5
 """Seconds from one word of progress to the next, at least."""
@@ -99,7 +103,8 @@ class Evaluation:
         self._errors = self._done = 0
         self._told = -math.inf
         self._names = input_names(node, asked.inputs, asked.examples, "dataset")
-        self._max_errors = asked.max_errors or dspy.settings.max_errors
+        known = dspy.settings.get("max_errors", MAX_ERRORS)
+        self._max_errors = asked.max_errors or known
         check_metric(asked.metric, node, asked.examples, "metric")
         for name, metric in asked.also.items():
             check_metric(metric, node, asked.examples, f"also.{name}")
@@ -134,7 +139,7 @@ class Evaluation:
         failure = None
         scores = dict.fromkeys(["", *self._asked.also], 0.0)
         try:
-            outputs = await run_node(self._node, self._module, inputs)
+            outputs = await apart(run_node(self._node, self._module, inputs))
             scores = await self._scores(row, outputs)
         except Exception as error:  # noqa: BLE001 - it is told in the results
             failure = self._failed(error)

@@ -75,7 +75,8 @@ class LanguageModels:
         self._environ = environ
         self._answers = answers
         self._kind: type[RecordedLM] = RecordedLM if answers is None else ReplayedLM
-        self._builtin = builtin if answers is None else _NOWHERE
+        self._nowhere = answers is not None and not answers.real
+        self._builtin = _NOWHERE if self._nowhere else builtin
         self._connections = connections
         self._built: dict[str, RecordedLM] = {}
 
@@ -231,7 +232,7 @@ class LanguageModels:
         if not lm.api_key_env:
             return lm.api_key
         key = self._environ.get(lm.api_key_env)
-        if not key and self._answers is not None:
+        if not key and self._nowhere:
             return _NOWHERE.key
         if not key:
             raise LmAuth(

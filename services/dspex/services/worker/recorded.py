@@ -145,6 +145,10 @@ class Call:
             parameters=self._parameters,
         )
 
+    def ask_instead(self, messages: list[Any]) -> None:
+        """It asks something else than the program wanted."""
+        self._messages = messages
+
     def piece(self, text: str) -> None:
         """A piece of a streamed answer came."""
         self._pieces.append((self._ms(), len(text)))
@@ -250,6 +254,13 @@ def asked() -> Asked | None:
     """What the call that is being made asks; ``None``: it is not recorded."""
     call = _open.get()
     return None if call is None else call.asked()
+
+
+def asked_instead(messages: list[Any] | None) -> list[Any] | None:
+    """Take in the prompt that the call being made has now; ``None``: its own."""
+    if messages is not None and (call := _open.get()) is not None:
+        call.ask_instead(messages)
+    return messages
 
 
 def note_piece(event: Any) -> None:

@@ -12,7 +12,7 @@ import dspy
 
 from dspex.contracts.failures import BY_CODE, Failure, Internal, Unsupported
 from dspex.services.worker.failures import to_failure
-from dspex.services.worker.recorded import RecordedLM, asked
+from dspex.services.worker.recorded import RecordedLM, asked, asked_instead
 from dspex.services.worker.stoppable import in_loop
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _FromRecord(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
-    """A language model that is not called: the record answers."""
+    """A language model that is not called: the record answers, unless it says not."""
 
     answers: Answers | None = None
 
@@ -31,6 +31,9 @@ class _FromRecord(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
         """What was answered then."""
         source, call = self._source()
         found = await source.ask(call)
+        if found.really:
+            given = asked_instead(found.messages) or messages
+            return await super().acall(prompt, messages=given, **kwargs)
         for chunk in self._told(found):
             await dspy.settings.send_stream.send(chunk)
         return self._given(found)
@@ -41,6 +44,9 @@ class _FromRecord(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
         """The same in a thread."""
         source, call = self._source()
         found = source.ask_from_thread(call)
+        if found.really:
+            given = asked_instead(found.messages) or messages
+            return super().__call__(prompt, messages=given, **kwargs)
         for chunk in self._told(found):
             in_loop(dspy.settings.send_stream.send(chunk))
         return self._given(found)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
-    from dspex.services.worker.modules import Interpreters
+    from dspex.services.worker.interpreters import Interpreters
 
     Find = Callable[[str, str], Awaitable[Specification]]
     """Looks up a stored program: its tenant, and its name or ``name@version``."""

@@ -255,7 +255,7 @@ class Sessions:
                 continue
             held.found, held.fence = found, fence
             return
-        raise BusUnavailable(f"The log of session {session!r} changes all the time.")
+        raise _restless(session)
 
     async def _commit(self, held: Held, entry: TurnEntry) -> None:
         """Log a turn, behind whatever else was logged, if the session is still ours."""
@@ -263,6 +263,8 @@ class Sessions:
             for _ in range(TRIES):
                 if await self._logged(held, entry):
                     break
+            else:
+                raise _restless(held.session)
         except (Moved, NotFound, BusUnavailable):
             # Of a log that did not answer nobody knows what it holds: read it anew.
             await self._drop(held)
@@ -377,6 +379,13 @@ def _other_turn(request: str) -> Conflict:
         "same turn, which is answered once.",
         field=headers.REQUEST,
         hint="Use a new id for every turn, such as a UUID.",
+    )
+
+
+def _restless(session: str) -> BusUnavailable:
+    return BusUnavailable(
+        f"The log of session {session!r} changes all the time: the turn is not in it.",
+        hint="Send it again once fewer values are stored at a time.",
     )
 
 

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from dspex.bus.claims import Claims, packed, unpacked
 from dspex.bus.core import NoResponders
-from dspex.cli.replay_lives import SUBMIT
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import Done, DoneEvent, Event, FailedEvent, Reply
 from dspex.contracts.failures import Failure
@@ -27,14 +26,15 @@ from dspex.contracts.replays import (
     own,
 )
 from dspex.native.metrics.catalog import score_metric
+from dspex.services.replay.lives import SUBMIT
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
     from dspex.bus.replaying import Record as FromRecord
-    from dspex.cli.replay_lives import Recorded
     from dspex.contracts.records import Record
     from dspex.contracts.subjects import Subjects
+    from dspex.services.replay.lives import Recorded
 
 TOLD_WITHIN = 10.0
 """Seconds after a reply in which its event comes."""
@@ -68,6 +68,9 @@ class Again:
         subjects: Under the replay's prefix.
         record: What answers the workers of the replay; ``None``: nothing does.
         how: As it was asked for.
+
+    Attributes:
+        record: What answers the workers of the replay.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Again:
         self._bus = bus
         self._claims = Claims(bus, subjects.prefix)
         self._subjects = subjects
-        self._record = record
+        self.record = record
         self._how = how
 
     @property
@@ -84,12 +87,17 @@ class Again:
         """Seconds for each request."""
         return self._how.timeout
 
-    async def replay(self, recorded: Recorded) -> Replayed:
-        """Send one again, and say what came of it."""
-        new = str(uuid4())
-        script = Script(recorded.said)
-        if self._record is not None:
-            self._record.scripts[new] = script
+    async def replay(self, recorded: Recorded, new: str = "") -> Replayed:
+        """Send one again, and say what came of it.
+
+        Args:
+            recorded: The one.
+            new: Id that it has now; default: any.
+        """
+        new = new or str(uuid4())
+        script = Script(recorded.said, goes_on=bool(recorded.session))
+        if self.record is not None:
+            self.record.scripts[new] = script
         try:
             said = await self._said(recorded, new)
         except (Failure, TimeoutError, NoResponders) as error:
@@ -101,8 +109,8 @@ class Again:
                 why=f"{why} {'; '.join(recorded.damaged)}".strip(),
             )
         finally:
-            if self._record is not None:
-                self._record.scripts.pop(new, None)
+            if self.record is not None:
+                self.record.scripts.pop(new, None)
         return self._judged(recorded, new, script.difference, said)
 
     async def send(self, recorded: Recorded, new: str) -> Reply:
@@ -201,13 +209,14 @@ class Again:
         status: ReplayStatus = "identical" if found is None else "changed"
         if diverged is not None and not self._how.answered:
             status, found = "diverged", diverged
+        score = None if status == "diverged" else self._score(recorded.said, said)
         return Replayed(
             request=recorded.asked.request,
             replayed_as=new,
             status=status,
             first_difference=found,
             why="; ".join(recorded.damaged) if found else "",
-            score=self._score(recorded.said, said),
+            score=score,
         )
 
     def _score(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from dspex.bus.journal import Damaged, Entry
-from dspex.cli.journal_select import Lives, Wanted, session_of
+from dspex.bus.selecting import Lives, Wanted, session_of
 from dspex.contracts import catalog
 from dspex.contracts.envelope import Accepted, DoneEvent, Event, Requested, Started
 from dspex.contracts.records import LmCall, Record
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.bus.journal import Reader
+    from dspex.contracts.lives import Life
 
 SENT = frozenset({"session.open", "session.fork", "session.set", "session.close"})
 """What is sent again of the operations of the state program: requests depend on it.
@@ -32,11 +33,25 @@ class Chosen(Struct, frozen=True, kw_only=True):
         at: Unix milliseconds when it came.
         tenant: Whose it is.
         request: Its id.
+        session: Session it is a turn of; empty: none.
     """
 
     at: float
     tenant: str
     request: str
+    session: str = ""
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """What was chosen.
+
+    Attributes:
+        chosen: The requests, in the order in which they came.
+        models: The language models of then, by the names that workers had for them.
+    """
+
+    chosen: list[Chosen]
+    models: dict[str, str]
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -60,9 +75,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> bool:
-        """Whether the state program answered it."""
+        """Whether it was about sessions, jobs and programs, or another replay."""
         operation = catalog.OPERATIONS.get(self.asked.operation)
-        return operation is not None and operation.implementation == "state"
+        return operation is not None and operation.implementation in ("state", "replay")
 
 
 async def choose(
@@ -70,27 +85,73 @@ async def choose(
     wanted: Wanted,
     requests: list[str],
     damaged: Callable[[Damaged], None],
-) -> list[Chosen]:
+) -> Selection:
     """The requests that are wanted, in the order in which they came."""
-    found: dict[tuple[str, str], Chosen] = {}
-    opened: set[tuple[str, str]] = set()
-
-    def left(life: Any) -> None:
-        key = (life.tenant, life.request)
-        about = wanted.session in ("", life.session) or key in opened
-        if about and (not requests or life.request in requests):
-            found[key] = Chosen(at=life.at, tenant=key[0], request=key[1])
-
-    lives = Lives(_any_session(wanted), left)
+    sessions = await _lineage(reader, wanted.session) if wanted.session else {}
+    choosing = _Choosing(requests, sessions)
+    followed = Lives(_any_session(wanted), choosing.left)
     async for entry in reader.entries(since=wanted.since, until=wanted.until):
         if isinstance(entry, Damaged):
             damaged(entry)
             continue
-        if wanted.session and _names(entry.said, wanted.session):
-            opened.add((entry.tenant, entry.said.request))
-        lives.take(entry)
-    lives.end()
-    return sorted(found.values(), key=lambda one: one.at)
+        choosing.take(entry)
+        followed.take(entry)
+    followed.end()
+    chosen = sorted(choosing.found.values(), key=lambda one: one.at)
+    return Selection(chosen=chosen, models=choosing.models)
+
+
+class _Choosing:
+    """Sorts out the lives that are wanted.
+
+    Args:
+        requests: Only these; empty: all.
+        sessions: Only what is about these, each up to a time; empty: all.
+    """
+
+    def __init__(self, requests: list[str], sessions: dict[str, float]) -> None:
+        self.found: dict[tuple[str, str], Chosen] = {}
+        self.models: dict[str, str] = {}
+        self._requests = frozenset(requests)
+        self._sessions = sessions
+        self._about: dict[tuple[str, str], str] = {}
+
+    def take(self, entry: Entry) -> None:
+        """Learn which sessions a request is about, and which models there were."""
+        said = entry.said
+        if isinstance(said, LmCall):
+            self.models[said.lm] = said.model
+        if isinstance(said, Requested):
+            for session in _named(said) & self._sessions.keys():
+                self._about[entry.tenant, said.request] = session
+
+    def left(self, life: Life) -> None:
+        """Keep a life that is wanted."""
+        key = (life.tenant, life.request)
+        session = life.session or self._about.get(key, "")
+        if self._sessions and life.at > self._sessions.get(session, -1.0):
+            return
+        if not self._requests or life.request in self._requests:
+            self.found[key] = Chosen(
+                at=life.at, tenant=life.tenant, request=life.request, session=session
+            )
+
+
+async def _lineage(reader: Reader, session: str) -> dict[str, float]:
+    """A session, and those it was forked from up to then, unix milliseconds."""
+    forks: dict[str, tuple[str, float]] = {}
+    async for entry in reader.entries():
+        said = entry.said if isinstance(entry, Entry) else None
+        if isinstance(said, Requested) and said.operation == "session.fork":
+            body = said.body if isinstance(said.body, dict) else {}
+            forks[body.get("as", said.request)] = (body.get("session", ""), said.at)
+    found, until = {session: float("inf")}, float("inf")
+    while session in forks:
+        session, at = forks[session]
+        if session in found:
+            break  # names may be used again
+        until = found[session] = min(until, at)
+    return found
 
 
 async def read(reader: Reader, one: Chosen) -> Recorded | Damaged | None:
@@ -175,9 +236,10 @@ def _any_session(wanted: Wanted) -> Wanted:
     return Wanted(**{name: getattr(wanted, name) for name in names})
 
 
-def _names(said: Event | Record, session: str) -> bool:
-    """Whether a request opens, forks, changes or closes a session."""
-    if not isinstance(said, Requested) or said.operation not in SENT:
-        return False
+def _named(said: Requested) -> set[str]:
+    """The sessions that a request opens, forks, changes or closes."""
+    if said.operation not in SENT:
+        return set()
     body = said.body if isinstance(said.body, dict) else {}
-    return session in (body.get("session", said.request), body.get("as"))
+    names = (body.get("session", said.request), body.get("as"))
+    return {name for name in names if isinstance(name, str)}

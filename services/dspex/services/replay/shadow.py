@@ -18,12 +18,13 @@ from dspex.bus.durable import Appender, api
 from dspex.bus.durable import Entry as Append
 from dspex.bus.journal import stored_at
 from dspex.bus.provisioning import Names, declared
+from dspex.bus.readiness import News, Readiness, Waiting, hostname
 from dspex.bus.replaying import VARIABLE
 from dspex.bus.stores import OPERATION
 from dspex.bus.tasks import Tasks
-from dspex.cli.readiness import News, Readiness, Waiting, hostname
 from dspex.contracts import encoding
 from dspex.contracts.failures import Failure, NoWorker
+from dspex.contracts.pooling import Pool
 from dspex.contracts.program_requests import StoredRecord
 from dspex.contracts.subjects import Subjects
 
@@ -51,21 +52,23 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         url: Address of the NATS server.
         prefix: First token of every subject.
-        pools: A worker is started for each.
+        pools: A worker is started for each of them.
         from_record: What of ``lm`` and ``tools`` the record answers.
-        python: Interpreter of the workers.
+        python: Interpreter of all workers; empty: of each pool its own.
         config: File that every program reads; ``None`` for the defaults.
         tools: Patterns of subjects on which tools may be called.
+        environ: Further variables of the workers.
         keep: Whether streams and buckets stay when the processes end.
     """
 
     url: str
     prefix: str
-    pools: list[str]
+    pools: dict[str, Pool]
     from_record: str
-    python: str = sys.executable
+    python: str = ""
     config: Path | None = None
     tools: list[str] = []
+    environ: dict[str, str] = {}
     keep: bool = False
 
 
@@ -168,12 +171,17 @@ def _programs(wish: Wish) -> list[Program]:
         )
         for role, module in _SERVICES.items()
     ]
-    recorded = {VARIABLE: wish.from_record} if wish.from_record else {}
-    for pool in wish.pools:
-        argv = (wish.python, "-m", "dspex.services.worker", "--pool", pool, *config)
-        name = f"worker-{pool}"
+    asks = {VARIABLE: wish.from_record} if wish.from_record else {}
+    special = wish.environ | asks
+    for name, pool in wish.pools.items():
+        python = wish.python or pool.python or sys.executable
         found.append(
-            Program(name=name, role="worker", argv=argv, environ=environ | recorded)
+            Program(
+                name=f"worker-{name}",
+                role="worker",
+                argv=(python, "-m", pool.module, "--pool", name, *config),
+                environ=pool.env | environ | special,
+            )
         )
     return found
 

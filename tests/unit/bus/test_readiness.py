@@ -7,9 +7,9 @@ import pytest
 
 from dspex.bus.children import Child, Ended, Program
 from dspex.bus.core import Message
+from dspex.bus.readiness import ROUTER_PING, News, Readiness, Waiting
 from dspex.bus.tasks import Tasks
 from dspex.bus.testing import MemoryServer
-from dspex.cli.readiness import ROUTER_PING, News, Readiness, Waiting
 from dspex.contracts import encoding
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import Subjects

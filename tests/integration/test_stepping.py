@@ -1,0 +1,166 @@
+"""A request walked call by call: what is seen, and what a change does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from tests.support.asking import Asker, chat, question
+from tests.support.commands import begin
+from tests.support.journals import ended
+from tests.support.programs import answering
+from tests.support.walking import WITHIN, Walking
+
+if TYPE_CHECKING:
+    from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
+
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.timeout(300)]
+
+CHAIN = {
+    "module": "chain",
+    "steps": [
+        {"program": {"module": "predict", "signature": "question -> summary"}},
+        {"program": {"module": "predict", "signature": "summary -> answer"}},
+    ],
+}
+
+
+@pytest.fixture(name="chain")
+async def _chain(asker: Asker, model: ScriptedModel, bus: NatsBus, stack: Stack) -> str:
+    """A recorded request of two calls."""
+    model.reply_with(chat(summary="Rain."), times=1)
+    model.reply_with(chat(answer="Take a coat."), times=1)
+    run = {"program": CHAIN, "inputs": {"question": "What now?"}}
+    name = f"chain-{uuid4().hex[:8]}"
+    assert (await asker.ask("run", run, dspex_request=name)).code == "done"
+    await ended(bus, stack, name)
+    return name
+
+
+def text(step: dict[str, Any]) -> str:
+    return str(step["messages"][-1]["content"])
+
+
+async def test_a_changed_reply_is_what_follows_from(
+    chain: str, stack: Stack, model: ScriptedModel
+) -> None:
+    """The next prompt has the new reply, differs from the record, and says where."""
+    asked = len(model.requests)
+    async with Walking(stack, "--step", chain) as walk:
+        first = await walk.line()
+        second = await walk.tell(do="reply", text=chat(summary="Snow."))
+        stuck = await walk.tell(do="next")
+        end = await walk.tell(do="reply", text=chat(answer="Take a sledge."))
+
+        assert await walk.status() == 0
+    assert (first["step"], first["call"], first["found"]) == (1, 1, True)
+    assert "What now?" in text(first)
+    assert first["recorded"] == [chat(summary="Rain.")]
+    assert (second["step"], second["call"]) == (2, 2)
+    assert "found" not in second
+    assert "Snow." in text(second)
+    assert any(line.startswith("+") and "Snow." in line for line in second["diff"])
+    assert second["recorded"] == [chat(answer="Take a coat.")]
+    assert stuck["step"] == 2
+    assert "no answer to this prompt" in stuck["problem"]
+    assert end["walked"]["outputs"] == {"answer": "Take a sledge."}
+    assert end["walked"]["replayed"]["status"] == "changed"
+    assert len(model.requests) == asked
+
+
+async def test_a_changed_prompt_of_a_turn_is_asked_for_real(
+    asker: Asker, stack: Stack, model: ScriptedModel, bus: NatsBus
+) -> None:
+    """Its session is made again up to it; what is asked is the prompt as it is now."""
+    name = f"walk-{uuid4().hex[:8]}"
+    subject = stack.subjects.session_call(name, "predict")
+    opening = {"session": name, "signature": "history: dspy.History, q -> answer"}
+    await asker.ask("session.open", opening, dspex_request=f"{name}-open")
+    for number in range(3):
+        model.reply_with(chat(answer=f"Reply {number}."), times=1)
+        turn = {"inputs": {"q": f"Turn {number}?"}}
+        request = f"{name}-{number}"
+        await asker.ask("", turn, subject=subject, dspex_request=request)
+        await ended(bus, stack, request)
+    model.reply_with(chat(answer="Another one."), times=1)
+
+    async with Walking(stack, "live", "--step", f"{name}-1") as walk:
+        before = [await walk.line(), await walk.line()]
+        step = await walk.line()
+        changed = [*step["messages"]]
+        changed[-1] = changed[-1] | {"content": f"{text(step)}\nBe brief."}
+        again = await walk.tell(do="prompt", messages=changed)
+        answered = await walk.tell(do="next")
+        end = await walk.line()
+
+        assert await walk.status() == 0
+    assert [one["before"]["request"] for one in before] == [f"{name}-open", f"{name}-0"]
+    assert {one["before"]["status"] for one in before} == {"identical"}
+    assert "Turn 0?" in str(step["messages"])
+    assert "Turn 2?" not in str(step["messages"])
+    assert step["found"]
+    assert text(again).endswith("Be brief.")
+    assert "+Be brief." in again["diff"]
+    assert model.requests[-1].messages == changed
+    assert answered["answered"] == {"call": 1, "outputs": [chat(answer="Another one.")]}
+    assert end["walked"]["outputs"] == {"answer": "Another one."}
+
+
+async def test_a_person_walks_with_keys(chain: str, stack: Stack) -> None:
+    """Enter goes on with the record, r takes typed text, and p a typed prompt."""
+    pipe = asyncio.subprocess.PIPE
+    process = await begin(stack, "replay", "--step", chain, stdin=pipe)
+    typed = ["", "p", "[user]", "Say hello.", ".", "r", chat(answer="Hello."), "."]
+    async with asyncio.timeout(WITHIN):
+        out, err = await process.communicate("\n".join([*typed, ""]).encode())
+
+    said = out.decode()
+    assert process.returncode == 0, err.decode()
+    assert "the record answers\n" + chat(summary="Rain.") in said
+    assert "[user]\nSay hello.\n" in said
+    assert "+Say hello." in said
+    assert "the end: changed" in said
+    assert '"answer": "Hello."' in said
+
+
+async def test_tools_are_walked_too_and_a_walk_can_be_left(
+    asker: Asker, stack: Stack, model: ScriptedModel, bus: NatsBus
+) -> None:
+    """A tool's result is changed as a reply is; it is not called, and q ends it."""
+    looked: list[Message] = []
+
+    async def look(message: Message) -> None:
+        looked.append(message)
+        await bus.publish(message.reply, b'"Here."')
+
+    name = f"agent-{uuid4().hex[:8]}"
+    tool = stack.subjects.tool(name)
+    await answering(bus, tool, look)
+    schema = {"type": "object"}
+    body = question() | {"tools": [{"name": "look", "subject": tool, "schema": schema}]}
+    for step in ("look", "finish"):
+        said = {"next_thought": "Hm.", "next_tool_name": step, "next_tool_args": "{}"}
+        model.reply_with(chat(**said), times=1)
+    await asker.ask("react", body, dspex_request=name)
+    await ended(bus, stack, name)
+
+    async with Walking(stack, "--step", name) as walk:
+        first = await walk.line()
+        called = await walk.tell(do="next")
+        refused = await walk.tell(do="ask")
+        after = await walk.tell(do="reply", result="There.")
+        end = await walk.tell(do="stop")
+
+        assert await walk.status() == 1
+    assert first["call"] == 1
+    assert (called["subject"], called["recorded"]) == (tool, "Here.")
+    assert "--allow-tools" in refused["problem"]
+    assert "There." in str(after["messages"])
+    assert end == {"walked": {}}
+    assert len(looked) == 1
