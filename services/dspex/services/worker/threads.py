@@ -21,7 +21,8 @@ from dspex.services.worker import leftovers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from dspex.bus.events import Audience, Events
+    from dspex.bus.audiences import Audience
+    from dspex.bus.events import Events
 
 _T = TypeVar("_T")
 
