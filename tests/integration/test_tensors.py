@@ -108,6 +108,13 @@ async def test_there_and_back(
     body = {"matrix": MATRIX, "named": NAMED, "table": TABLE, "wave": [WAVE[:2]]}
     again = await client.call("run", {"program": "sums", "inputs": packed(body)})
     outputs = unpacked(again.outputs)
+    same = {name: name for name in body}
+    steps = [
+        {"program": "sums", "inputs": same, "outputs": {"doubled": "twice"}},
+        {"program": "sums", "inputs": same | {"matrix": "twice"}},
+    ]
+    chain = {"program": {"module": "chain", "steps": steps}, "inputs": packed(body)}
+    chained = await client.call("run", chain)
 
     assert (array_of(found.doubled, "<f4") == MATRIX * 2).all()
     assert found.total == 15.0
@@ -116,6 +123,7 @@ async def test_there_and_back(
     assert table.to_pydict() == {"n": [1, 2], "twice": [2, 4]}
     assert array_of(found.wave, "<f8").tobytes() == WAVE.tobytes()
     assert (outputs["doubled"] == MATRIX * 2).all()
+    assert (unpacked(chained.outputs)["doubled"] == MATRIX * 4).all()
     assert outputs["table"].equals(table)
     assert outputs["wave"][0].tolist() == WAVE[:2].tolist()
     assert refused.code == "invalid_inputs"
