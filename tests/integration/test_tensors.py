@@ -76,11 +76,9 @@ def array_of(value: dict[str, Any], kind: str) -> Any:
     return np.frombuffer(b64decode(value["data"]), kind).reshape(value["shape"])
 
 
-async def test_there_and_back(
-    own: Stack, bus: NatsBus, ask: Asker, tmp_path: Path
-) -> None:
-    """Arrays, files of them and tables are what they say in the program, and come back
-    as such; what is none is refused with its path."""
+@pytest.fixture(name="sums")
+async def _sums(own: Stack, bus: NatsBus, tmp_path: Path) -> Client:
+    """A client of workers that have the program."""
     (tmp_path / "summing.py").write_text(MODULE)
     config = tmp_path / "dspex.toml"
     config.write_text('[programs.sums]\npath = "summing:Sums"\n')
@@ -91,7 +89,12 @@ async def test_there_and_back(
         Program("dspex.services.worker", "--pool", "light", environ=environ),
     )
     await own.ready(workers=1, native=0, state=1)
-    client = Client(bus, own.subjects)
+    return Client(bus, own.subjects)
+
+
+async def test_there_and_back(sums: Client, ask: Asker) -> None:
+    """Arrays, files of them and tables are what they say in the program, and come back
+    as such; what is none is refused with its path."""
     inputs = {
         "matrix": tensor(MATRIX, "F32"),
         "named": tag("safetensors", safetensors.numpy.save(NAMED)),
@@ -99,14 +102,14 @@ async def test_there_and_back(
         "wave": tag("arrow_tensor", arrow_tensor(WAVE)),
     }
 
-    found = await client.call("run", {"program": "sums", "inputs": inputs})
+    found = await sums.call("run", {"program": "sums", "inputs": inputs})
     wrong = inputs | {
         "wave": None,
         "matrix": inputs["matrix"] | {"shape": [7]},
     }
     refused = await ask.ask("run", {"program": "sums", "inputs": wrong})
     body = {"matrix": MATRIX, "named": NAMED, "table": TABLE, "wave": [WAVE[:2]]}
-    again = await client.call("run", {"program": "sums", "inputs": packed(body)})
+    again = await sums.call("run", {"program": "sums", "inputs": packed(body)})
     outputs = unpacked(again.outputs)
     same = {name: name for name in body}
     steps = [
@@ -114,7 +117,7 @@ async def test_there_and_back(
         {"program": "sums", "inputs": same | {"matrix": "twice"}},
     ]
     chain = {"program": {"module": "chain", "steps": steps}, "inputs": packed(body)}
-    chained = await client.call("run", chain)
+    chained = await sums.call("run", chain)
 
     assert (array_of(found.doubled, "<f4") == MATRIX * 2).all()
     assert found.total == 15.0
