@@ -18,7 +18,7 @@ from dspex.bus.provisioning import Names
 from dspex.bus.stores import Blobs
 from dspex.contracts.bodies import ACCEPT
 from dspex.contracts.envelope import Delta, DoneEvent, Event
-from dspex.contracts.failures import BadRequest
+from dspex.contracts.failures import BadRequest, OutputInvalid
 from dspex.contracts.headers import BODY
 from dspex.contracts.subjects import Subjects
 
@@ -234,6 +234,21 @@ async def test_who_does_not_say_so(asker: Asker, model: ScriptedModel) -> None:
     for said in (refused.body, stream.last):
         assert said["code"] == "output_invalid"
         assert f"{BODY}: accept" in said["hint"]
+
+
+async def test_a_client_that_may_not_read_objects(
+    client: Client, model: ScriptedModel
+) -> None:
+    """The Python client can do without: then its replies are in their messages."""
+    model.reply_with(chat(answer=ANSWER[: MIB // 2].strip()), times=1)
+    plain = client.with_options(objects=False)
+    found = await plain.predict("question -> answer", question="Why?")
+    model.reply_with(chat(answer=ANSWER), times=1)
+
+    with pytest.raises(OutputInvalid, match="takes 1048576 at most"):
+        await plain.predict("question -> answer", question="Why?")
+
+    assert found.answer == ANSWER[: MIB // 2].strip()
 
 
 async def test_small_replies_stay(asker: Asker, model: ScriptedModel) -> None:
