@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from dspex.bus.audiences import Audience
     from dspex.bus.calling import Operations
     from dspex.services.worker.learning import Learning
+    from dspex.services.worker.threads import AtHome
 
 FIELDS = ("dataset", "trainset", "valset")
 
 
 async def with_examples(
-    asked: Learning, operations: Operations | None, audience: Audience
+    asked: Learning, operations: Operations | AtHome | None, audience: Audience
 ) -> tuple[Learning, dict[str, str]]:
     """A request with the examples of the datasets it names.
 
