@@ -4,15 +4,21 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import pytest
-from tests.support.builtin import KEY, Running, begin, end, start, weights_folder
+from tests.support.builtin import (
+    KEY,
+    Running,
+    begin,
+    end,
+    start,
+    wait_until_it_loads,
+    weights_folder,
+)
 
 from dspex.contracts.configuration import Lm
 from dspex.services.model.weights import FILE, WeightsError
@@ -21,6 +27,7 @@ from dspex.services.worker.lms import Builtin, LanguageModels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.model, pytest.mark.dspy]
 
@@ -117,10 +124,7 @@ def test_it_ends_when_told(weights: Path) -> None:
 def test_it_ends_when_told_while_it_loads(weights: Path) -> None:
     """SIGTERM is not lost in the library that loads the weights."""
     process = begin(weights)
-    maps = Path(f"/proc/{process.pid}/maps")
-    while FILE not in maps.read_text():  # its end is that of the process, or of this
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_until_it_loads(process)
 
     process.terminate()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from dspex.bus.provisioning import Names
 from dspex.bus.stores import Blobs
 from dspex.contracts.bodies import ACCEPT
 from dspex.contracts.envelope import Delta, DoneEvent, Event
+from dspex.contracts.failures import BadRequest, OutputInvalid
 from dspex.contracts.headers import BODY
 from dspex.contracts.subjects import Subjects
 
@@ -108,6 +110,42 @@ async def test_a_job(client: Client, large: ScriptedModel) -> None:
     assert LARGE.strip()[-80:] in large.requests[0].text("user")
 
 
+async def test_a_job_that_would_outlive_its_body(client: Client) -> None:
+    """A job that begins after its body has ended is refused when it is submitted."""
+    body = client.options.body("question -> answer", {"question": LARGE})
+    late = (time.time() + 2 * 86_400) * 1000
+
+    with pytest.raises(BadRequest, match="kept for a day") as caught:
+        await client.submit("predict", body, not_before=late)
+
+    assert caught.value.field == "not_before"
+
+
+async def test_sent_twice(
+    asker: Asker, bus: NatsBus, stack: Stack, large: ScriptedModel
+) -> None:
+    """The same large request under the same id runs once; another body is another
+    request."""
+    names = [f"default.{uuid4().hex}" for _ in range(2)]
+    for name in names:
+        body = question(question=LARGE)
+        await _store(bus, stack).put(name, json.dumps(body).encode())
+    sent = {"Dspex-Request": uuid4().hex}
+    call = asker.subjects.call("predict")
+
+    first, second, other = [
+        await bus.request(call, headers=sent | {BODY: name}, timeout=30)
+        for name in (names[0], names[0], names[1])
+    ]
+
+    replies = [
+        await _store(bus, stack).get(one.headers[BODY]) for one in (first, second)
+    ]
+    assert json.loads(replies[0])["outputs"] == json.loads(replies[1])["outputs"]
+    assert json.loads(other.data)["code"] == "conflict"
+    assert len(large.requests) == 1
+
+
 async def test_a_session(client: Client, large: ScriptedModel) -> None:
     """A turn may be large, and the next one sees it in the history."""
     signature = "history: dspy.History, question -> answer"
@@ -196,6 +234,21 @@ async def test_who_does_not_say_so(asker: Asker, model: ScriptedModel) -> None:
     for said in (refused.body, stream.last):
         assert said["code"] == "output_invalid"
         assert f"{BODY}: accept" in said["hint"]
+
+
+async def test_a_client_that_may_not_read_objects(
+    client: Client, model: ScriptedModel
+) -> None:
+    """The Python client can do without: then its replies are in their messages."""
+    model.reply_with(chat(answer=ANSWER[: MIB // 2].strip()), times=1)
+    plain = client.with_options(objects=False)
+    found = await plain.predict("question -> answer", question="Why?")
+    model.reply_with(chat(answer=ANSWER), times=1)
+
+    with pytest.raises(OutputInvalid, match="takes 1048576 at most"):
+        await plain.predict("question -> answer", question="Why?")
+
+    assert found.answer == ANSWER[: MIB // 2].strip()
 
 
 async def test_small_replies_stay(asker: Asker, model: ScriptedModel) -> None:

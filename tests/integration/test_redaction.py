@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -13,6 +14,9 @@ from tests.support.commands import dspex
 from tests.support.everything import forms, kept, logged
 from tests.support.stack import Program
 
+from dspex.bus.provisioning import Names
+from dspex.bus.stores import Blobs
+from dspex.contracts.headers import BODY
 from dspex.contracts.redaction import MARK
 
 if TYPE_CHECKING:
@@ -143,4 +147,12 @@ async def test_large_secrets(
     told = await ask.ask("chain_of_thought", question(SIGNATURE, **inputs))
 
     assert told.body["outputs"]["answer"] == secret
+    name = f"default.{uuid4().hex}"
+    objects = Blobs(bus, Names(own.prefix).blobs)
+    await objects.put(name, json.dumps(question(SIGNATURE, **inputs)).encode())
+    named = await bus.request(
+        own.subjects.call("chain_of_thought"), headers={BODY: name}, timeout=30
+    )
+    assert json.loads(named.data)["outputs"]["answer"] == secret
+    await objects.delete(name)  # the client's own, which is not redacted
     await check(bus, own, [secret], tmp_path)

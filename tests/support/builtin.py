@@ -7,9 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from dspex.services.model.weights import ensure_weights
+from dspex.services.model.weights import FILE, ensure_weights
 
 KEY = "a-test-key"
 ENDS_WITHIN = 60.0
@@ -50,6 +51,14 @@ def start(models: Path) -> Running:
     process = begin(models)
     assert process.stdout is not None
     return Running(process, json.loads(process.stdout.readline()))
+
+
+def wait_until_it_loads(process: subprocess.Popen[str]) -> None:
+    """Wait until the program has its weights mapped, which it says to nobody."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    while FILE not in maps.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def end(process: subprocess.Popen[str]) -> int:

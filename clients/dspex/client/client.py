@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import connection, settings, tracing
@@ -20,7 +19,8 @@ from dspex.bus.claims import Claims, packed, unpacked
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
 from dspex.client.jobs import JobHandle
-from dspex.client.patience import BACK, RESEND, Patience
+from dspex.client.options import Options
+from dspex.client.patience import BACK, Patience
 from dspex.client.prediction import Prediction, answer_of
 from dspex.client.reading import (
     LATE,
@@ -50,55 +50,6 @@ if TYPE_CHECKING:
 
     from dspex.contracts.replay_requests import Mode
 
-DEFAULT_TIMEOUT = 120.0
-"""Seconds until a request's deadline."""
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """How requests are sent, and what of the model they change.
-
-    Attributes:
-        timeout: Seconds until a request's deadline.
-        request: Correlation id; default: a new one for each request.
-        route: Who shall answer, as in the header ``Dspex-Route``.
-        pool: A pool to ask without a router.
-        session: The session that requests are turns of.
-        instructions: What to do, instead of the signature's own instructions.
-        demos: Worked examples.
-        lm: Name of a language model in the workers' configuration.
-        config: What to change about it, such as ``{"temperature": 0.7}``.
-        adapter: How the prompt is written: ``chat``, ``json`` or ``xml``.
-        cache: Whether a kept answer will do: ``use``, ``refresh`` or ``off``.
-        resend: Seconds without an answer after which a request is sent again.
-        priority: Who goes first where requests wait: 1 first, 5 last.
-        more: Other ``options`` of the body, such as ``{"idempotent": False}``.
-    """
-
-    timeout: float = DEFAULT_TIMEOUT
-    request: str = ""
-    route: str = ""
-    pool: str = ""
-    session: str = ""
-    instructions: str | None = None
-    demos: list[dict[str, Any]] | None = None
-    lm: str | None = None
-    config: dict[str, Any] | None = None
-    adapter: str | None = None
-    cache: str = ""
-    resend: float = RESEND
-    priority: int | None = None
-    more: dict[str, Any] | None = None
-
-    def body(self, signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The body of a request that fills a signature."""
-        names = ("instructions", "demos", "lm", "config", "adapter")
-        given = {name: getattr(self, name) for name in names}
-        said = {name: value for name, value in given.items() if value is not None}
-        options = {"priority": self.priority} if self.priority is not None else {}
-        if options := options | (self.more or {}):
-            said["options"] = options
-        return {"signature": signature, "inputs": inputs} | said
-
 
 class Client:
     """Sends requests over one connection.
@@ -114,7 +65,6 @@ class Client:
         options: How requests are sent.
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
-        claims: Where bodies are put that are too large for a message.
     """
 
     def __init__(
@@ -129,7 +79,12 @@ class Client:
         self.subjects = subjects
         if claims is None and isinstance(bus, connection.NatsBus):
             claims = Claims(bus, subjects.prefix)
-        self.claims = claims
+        self._claims = claims
+
+    @property
+    def claims(self) -> Claims | None:
+        """Where bodies are that are too large for a message; ``None``: nowhere."""
+        return self._claims if self.options.objects else None
 
     def with_options(self, **changes: Any) -> Client:
         """The same client with other options: ``client.with_options(timeout=5)``.
@@ -141,7 +96,7 @@ class Client:
             TypeError: One of them is no option.
         """
         options = replace(self.options, **changes)
-        return Client(self.bus, self.subjects, options, self.claims)
+        return Client(self.bus, self.subjects, options, self._claims)
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
@@ -342,8 +297,8 @@ class Client:
         said: dict[str, Any] = {"request": reading.request, "after": reading.after}
         if reading.attempt is not None:
             said["attempt"] = reading.attempt
-        options = Options(timeout=self.options.timeout)
-        other = Client(self.bus, self.subjects, options, self.claims)
+        options = Options(timeout=self.options.timeout, objects=self.options.objects)
+        other = Client(self.bus, self.subjects, options, self._claims)
         return other._sent("stream.resume", said)
 
     def _subject(self, operation: str) -> str:

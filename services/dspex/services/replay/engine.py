@@ -21,7 +21,8 @@ from dspex.contracts.subjects import Subjects
 from dspex.services.replay import lives
 from dspex.services.replay.again import Again, How
 from dspex.services.replay.load import MOST, Load
-from dspex.services.replay.shadow import StoredBefore, Wish, shadow
+from dspex.services.replay.shadow import Wish, shadow
+from dspex.services.replay.stored import StoredBefore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping

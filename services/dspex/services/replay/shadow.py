@@ -11,28 +11,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dspex.bus.batches import SUBJECT, batch, sequence_of
 from dspex.bus.children import Child, Ended, Program, Role
 from dspex.bus.core import NoResponders
-from dspex.bus.durable import Appender, api
-from dspex.bus.durable import Entry as Append
-from dspex.bus.journal import stored_at
-from dspex.bus.provisioning import Names, declared
+from dspex.bus.durable import api
+from dspex.bus.provisioning import declared
 from dspex.bus.readiness import News, Readiness, Waiting, hostname
 from dspex.bus.replaying import VARIABLE
-from dspex.bus.stores import OPERATION
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
 from dspex.contracts.failures import Failure, NoWorker
 from dspex.contracts.pooling import Pool
-from dspex.contracts.program_requests import StoredRecord
 from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from dspex.bus.connection import NatsBus
-    from dspex.bus.core import Message
 
 READY_WITHIN = 120.0
 GRACE = 10.0
@@ -93,58 +87,6 @@ async def shadow(
             await asyncio.gather(*(one.stop(GRACE) for one in children))
             if not wish.keep:
                 await _remove(bus, Subjects(wish.prefix))
-
-
-class StoredBefore:
-    """The stored programs of another prefix, put in as of a time.
-
-    Args:
-        bus: Where both are.
-        source: The prefix of what was recorded.
-        target: The prefix of the replay.
-    """
-
-    def __init__(self, bus: NatsBus, source: str, target: str) -> None:
-        self._bus = bus
-        self._from, self._to = Names(source).programs, Names(target).programs
-        self._appender = Appender(bus)
-        self._waiting: list[Message] = []
-        self._sequences: dict[str, int] = {}
-
-    async def read(self) -> None:
-        """Learn which versions there are."""
-        last = 0
-        while some := await batch(self._bus, f"KV_{self._from}", last):
-            self._waiting += some
-            last = sequence_of(some[-1])
-
-    async def put(self, until: float) -> None:
-        """Store what was stored until then, unix milliseconds."""
-        while self._waiting and stored_at(self._waiting[0]) <= until:
-            await self._put(self._waiting.pop(0))
-
-    async def _put(self, message: Message) -> None:
-        subject = message.headers[SUBJECT].replace(self._from, self._to, 1)
-        deleted = message.headers.get(OPERATION)
-        data = message.data if deleted else self._moved(message.data)
-        at = await self._appender.append(
-            Append(
-                subject=subject,
-                data=data,
-                headers={OPERATION: deleted} if deleted else {},
-            )
-        )
-        self._sequences[str(sequence_of(message))] = at
-
-    def _moved(self, data: bytes) -> bytes:
-        """A version that says where those before it are now."""
-        record: StoredRecord = encoding.decode(data, StoredRecord)
-        there = {
-            version: self._sequences[str(old)]
-            for version, old in record.sequences.items()
-            if str(old) in self._sequences
-        }
-        return encoding.encode(msgspec.structs.replace(record, sequences=there))
 
 
 def _programs(wish: Wish) -> list[Program]:

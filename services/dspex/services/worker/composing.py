@@ -19,7 +19,9 @@ from dspex.contracts.failures import (
     ProgramError,
     nearest,
 )
+from dspex.contracts.program_specs import PythonSpec
 from dspex.native.programs.planning import check_inputs
+from dspex.native.tables.tensors import to_objects
 from dspex.services.worker.calls import wire, within
 from dspex.services.worker.modules import enter, is_async, leave
 from dspex.services.worker.stoppable import (
@@ -56,9 +58,16 @@ async def run_node(
     """
     check_inputs(node, inputs)
     with within(node.spec):
-        call = enter(node, inputs) if is_leaf(node) else dict(inputs)
+        call = enter(node, inputs) if is_leaf(node) else _handed_on(node, inputs)
         prediction = await ask(module, call)
     return leave(node, prediction) if is_leaf(node) else wire(prediction)
+
+
+def _handed_on(node: Node, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as they are handed on; a program in Python has arrays and tables."""
+    if not isinstance(node.spec, PythonSpec):
+        return dict(inputs)
+    return {name: to_objects(value, f"inputs.{name}") for name, value in inputs.items()}
 
 
 async def ask(module: dspy.Module, call: Mapping[str, Any]) -> Any:

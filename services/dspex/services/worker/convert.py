@@ -18,6 +18,8 @@ from pydantic import BaseModel, TypeAdapter
 from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import OutputInvalid
 from dspex.native.signatures.encoding import TYPE_MARKERS
+from dspex.native.tables.tensors import is_foreign
+from dspex.native.tables.tensors import to_wire as foreign_to_wire
 from dspex.native.types.kinds import DspyType
 from dspex.native.types.tree import nodes
 from dspex.services.worker.own_types import CLASSES, own_wire
@@ -87,6 +89,9 @@ def demo_to_python(compiled: Compiled, demo: Mapping[str, Any]) -> dict[str, Any
 
 def to_wire(value: Any) -> Any:
     """A value from DSPy as JSON can say it."""
+    if is_foreign(value):
+        found = foreign_to_wire(value)
+        return found if isinstance(found, dict) else to_wire(found)
     for kind, convert in _CONVERSIONS:
         if isinstance(value, kind):
             return convert(value)
