@@ -14,7 +14,10 @@ SECONDS = 60
 
 
 async def begin(
-    stack: Stack, *words: str, stdin: int = asyncio.subprocess.DEVNULL
+    stack: Stack,
+    *words: str,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stderr: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     """Start a command; it runs until it ends by itself, or is ended."""
     return await asyncio.create_subprocess_exec(
@@ -22,7 +25,7 @@ async def begin(
         env=os.environ | stack.environ,
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
 
 
