@@ -89,8 +89,13 @@ async def _recorded(
 async def replay(
     stack: Stack, *words: str, seconds: float = 120
 ) -> tuple[int | None, dict[str, Any], Any, str]:
-    """Exit status, lines by request, summary, and what standard error said."""
-    process = await begin(stack, "replay", *words, "--json")
+    """Exit status, lines by request, summary, and what standard error said.
+
+    Of the replay that knows no language model, keys or addresses: those that call none.
+    """
+    live = words[0] == "live"
+    unknown = {k: v for k, v in stack.environ.items() if live or "_LMS_" not in k}
+    process = await begin(stack, "replay", *words, "--json", environ=unknown)
     async with asyncio.timeout(seconds):
         out, err = await process.communicate()
     lines = [json.loads(line) for line in out.decode().splitlines()]

@@ -14,18 +14,21 @@ SECONDS = 60
 
 
 async def begin(
-    stack: Stack,
-    *words: str,
-    stdin: int = asyncio.subprocess.DEVNULL,
-    stderr: int = asyncio.subprocess.PIPE,
+    stack: Stack, *words: str, environ: dict[str, str] | None = None, **pipes: int
 ) -> asyncio.subprocess.Process:
-    """Start a command; it runs until it ends by itself, or is ended."""
+    """Start a command; it runs until it ends by itself, or is ended.
+
+    Args:
+        stack: Whose configuration it has.
+        *words: Its command line.
+        environ: All of its configuration, instead of the stack's.
+        **pipes: Its ``stdin``, ``stdout`` or ``stderr``.
+    """
+    closed, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dspex.cli", *words),
-        env=os.environ | stack.environ,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=stderr,
+        env=os.environ | (stack.environ if environ is None else environ),
+        **({"stdin": closed, "stdout": pipe, "stderr": pipe} | pipes),
     )
 
 
