@@ -91,11 +91,15 @@ async def replay(
 ) -> tuple[int | None, dict[str, Any], Any, str]:
     """Exit status, lines by request, summary, and what standard error said.
 
-    Of the replay that knows no language model, keys or addresses: those that call none.
+    The command knows no language model, key or address, unless it is to call one.
     """
     live = words[0] == "live"
-    unknown = {k: v for k, v in stack.environ.items() if live or "_LMS_" not in k}
-    process = await begin(stack, "replay", *words, "--json", environ=unknown)
+    known = {k: v for k, v in stack.environ.items() if live or "_LMS_" not in k}
+    if live:
+        named = {k: v for k, v in known.items() if "_LMS_DEFAULT_" in k}
+        known |= {k.replace("DEFAULT", "OTHER"): v for k, v in named.items()}
+        known["DSPEX_LMS_OTHER_MODEL"] = "openai/another"
+    process = await begin(stack, "replay", *words, "--json", environ=known)
     async with asyncio.timeout(seconds):
         out, err = await process.communicate()
     lines = [json.loads(line) for line in out.decode().splitlines()]
@@ -277,12 +281,17 @@ async def test_a_changed_instruction_is_found(
     asked = len(model.requests)
     these = ("--request", brief, polite)
 
-    was, before, _, _ = await replay(stack, "exact", *these)
+    prefix = f"kept{uuid4().hex[:8]}"
+
+    was, before, _, _ = await replay(stack, "exact", *these, "--into", prefix)
+    looked = await look(stack, prefix, before[brief]["replayed_as"])
+    await remove(bus, prefix)
     status, lines, summary, _ = await replay(
         stack, "diff", *these, "--metric", "exact_match"
     )
 
     assert (was, {one["status"] for one in before.values()}) == (0, {"identical"})
+    assert "Be brief." in looked
     assert status == 1
     assert {name: one["status"] for name, one in lines.items()} == {
         brief: "diverged",
@@ -338,7 +347,7 @@ async def test_live_asks_the_model_again(
     state = tmp_path / "replay.jsonl"
     words = ("live", "--metric", "f1", "--resume", str(state), "--request", one, two)
 
-    status, lines, summary, _ = await replay(stack, *words)
+    status, lines, summary, _ = await replay(stack, *words, "--lm", "other")
     calls = len(model.requests)
     again, said, bar = await shown(stack, *words)
 
@@ -346,6 +355,8 @@ async def test_live_asks_the_model_again(
     assert summary == {"replayed": 2, "changed": 2, "score": 0.5}
     assert lines[one]["first_difference"]["path"] == "outputs.answer"
     assert calls == 4  # two recorded, two replayed
+    models = [sent.body["model"] for sent in model.requests]
+    assert models == ["scripted", "scripted", "another", "another"]
     assert len(model.requests) == calls
     assert said[0].split() == ["request", "status", "first", "difference"]
     assert said[1].split(None, 2) == [one, "changed", "outputs.answer: 'x y' -> 'x z'"]
@@ -372,6 +383,23 @@ async def test_load_measures(
     assert summary["per_second"] > 0
     assert (there, other["answered"]) == (0, 3)
     assert len(model.requests) == 6
+
+
+async def look(stack: Stack, prefix: str, request: str) -> str:
+    """What the journal of a replay shows of a request."""
+    environ = stack.environ | {"DSPEX_PREFIX": prefix}
+    process = await begin(stack, "journal", "show", request, environ=environ)
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    return out.decode()
+
+
+async def remove(bus: NatsBus, prefix: str) -> None:
+    """Remove what a replay was to leave there."""
+    found = await api(bus, "STREAM.NAMES")
+    for name in found["streams"] or ():
+        if prefix.upper() in name.upper():
+            await api(bus, f"STREAM.DELETE.{name}")
 
 
 def names(*words: str) -> list[str]:

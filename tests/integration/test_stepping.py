@@ -172,7 +172,7 @@ async def test_without_an_editor_texts_are_typed(chain: str, stack: Stack) -> No
 async def test_tools_are_walked_too_and_a_walk_can_be_left(
     asker: Asker, stack: Stack, model: ScriptedModel, bus: NatsBus
 ) -> None:
-    """A tool's result is changed as a reply is; it is not called, and q ends it."""
+    """A tool is called again where it may be; then nothing is done after a stop."""
     looked: list[Message] = []
 
     async def look(message: Message) -> None:
@@ -190,17 +190,20 @@ async def test_tools_are_walked_too_and_a_walk_can_be_left(
     await asker.ask("react", body, dspex_request=name)
     await ended(bus, stack, name)
 
-    async with Walking(stack, "--step", name) as walk:
+    async with Walking(stack, "--step", name, "--allow-tools") as walk:
         first = await walk.line()
         called = await walk.tell(do="next")
-        refused = await walk.tell(do="ask")
-        after = await walk.tell(do="reply", result="There.")
+        answered = await walk.tell(do="ask")
+        after = await walk.line()
+        changed = await walk.tell(do="reply", text=after["recorded"][0])
         end = await walk.tell(do="stop")
 
         assert await walk.status() == 1
     assert first["call"] == 1
     assert (called["subject"], called["recorded"]) == (tool, "Here.")
-    assert "--allow-tools" in refused["problem"]
-    assert "There." in str(after["messages"])
+    assert answered == {"answered": {"call": 0, "result": "Here."}}
+    assert "Here." in str(after["messages"])
+    assert after["found"]
+    assert changed["step"] == 4
     assert end == {"walked": {}}
-    assert len(looked) == 1
+    assert len(looked) == 2

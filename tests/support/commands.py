@@ -24,11 +24,13 @@ async def begin(
         environ: All of its configuration, instead of the stack's.
         **pipes: Its ``stdin``, ``stdout`` or ``stderr``.
     """
-    closed, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dspex.cli", *words),
         env=os.environ | (stack.environ if environ is None else environ),
-        **({"stdin": closed, "stdout": pipe, "stderr": pipe} | pipes),
+        stdin=pipes.get("stdin", asyncio.subprocess.DEVNULL),
+        stdout=pipes.get("stdout", pipe),
+        stderr=pipes.get("stderr", pipe),
     )
 
 
