@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 from tests.support.asking import Asker
+from tests.support.forkserver import ForkServer
 from tests.support.nats_server import shared_server
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Program, Stack, worker_environ
@@ -22,6 +23,34 @@ if TYPE_CHECKING:
 # No test asserts an absolute time: machines are as fast as they are.
 settings.register_profile("dspex", deadline=None)
 settings.load_profile("dspex")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what their module or package starts share a process, too.
+
+    In another process of pytest-xdist it would be started a second time. First, for
+    pytest-xdist reads the groups in the same hook.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for name in _shared_in(item):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
+def _shared_in(item: pytest.Function) -> set[str]:
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    return {
+        fixture[-1].baseid
+        for fixture in fixtures
+        if fixture[-1].scope in ("module", "package")
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _forks() -> AsyncIterator[None]:
+    async with ForkServer():
+        yield
 
 
 @pytest.fixture(scope="session", name="nats_url")

@@ -25,6 +25,7 @@ from tests.bench import (
     native_prompts,
     native_replies,
     native_schemas,
+    native_signatures,
     peer,
     pools,
     results,
@@ -46,6 +47,7 @@ NUMBERS = REPOSITORY / "build" / "bench.json"
 
 ALONE: dict[str, Callable[[None], Awaitable[Findings]]] = {
     "decision": deciding.decision,
+    "native_signatures": native_signatures.native_signatures,
     "native_prompts": native_prompts.prompts,
     "native_replies": native_replies.native_replies,
     "schema_validate": native_schemas.schema_validate,

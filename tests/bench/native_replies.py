@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dspy
 import json_repair
+import msgspec
 from tests.bench.measure import middle
 from tests.bench.results import Bar, Findings, Result
 
@@ -101,12 +102,20 @@ def _compared(case: Case) -> Result:
 
 def _json() -> Result:
     text = json.dumps({"answer": "Paris", "tags": ["a", "b"], "n": [1, 2.5, None]})
-    work = Work(REPAIR_STEPS)
+    work, alone = Work(REPAIR_STEPS), msgspec.json.Decoder().decode
+    ratios = [
+        _timed(lambda: json_repair.loads(text), CALLS)
+        / _timed(lambda: alone(text), CALLS * 10)
+        for _ in range(ROUNDS)
+    ]
+    most, _ = middle(ratios)
     return _result(
         "native_json",
         lambda: loads(text, work),
         lambda: json_repair.loads(text),
-        "`json_repair.loads`, which DSPy reads JSON with, over ours on sound JSON",
+        "`json_repair.loads`, which DSPy reads JSON with, over ours on sound JSON; it "
+        "tries the C parser of Python's `json` first, and msgspec's alone, with no "
+        f"look at what came of it, would be {most:.1f} times as fast (decision 0031)",
     )
 
 

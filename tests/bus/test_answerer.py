@@ -10,7 +10,8 @@ import pytest
 from tests.bus.answering import BODY, DONE, Rig, event, word
 from tests.bus.hearing import Heard, eventually
 
-from dspex.bus.events import Audience, Events
+from dspex.bus.audiences import Audience
+from dspex.bus.events import Events
 from dspex.bus.running import Outcome
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, Event, Reply

@@ -12,6 +12,7 @@ from dspex.bus.durable import (
     Appender,
     ConsumerConfig,
     Entry,
+    Stored,
     StreamConfig,
     api,
     ensure_consumer,
@@ -152,12 +153,23 @@ async def test_append_knows_its_own(bus: NatsBus, root: str) -> None:
     headers = {"Nats-Msg-Id": "m1"}
 
     assert b"wrong last sequence" in answer.data
-    assert await Appender(bus)._sequence(entry, headers, answer, tried=True) == 1
+    assert await Appender(bus)._stored(entry, headers, answer, tried=True) == Stored(1)
     with pytest.raises(Conflict):
-        await Appender(bus)._sequence(entry, headers, answer, tried=False)
+        await Appender(bus)._stored(entry, headers, answer, tried=False)
     other = {"Nats-Msg-Id": "m2"}
     with pytest.raises(Conflict):
-        await Appender(bus)._sequence(entry, other, answer, tried=True)
+        await Appender(bus)._stored(entry, other, answer, tried=True)
+
+
+async def test_append_knows_duplicates(bus: NatsBus, root: str) -> None:
+    """What was there before, under the same id, is told from what is new."""
+    await stream(bus, root)
+    entry = Entry(subject=f"{root}.a", message_id="m1")
+
+    first = await Appender(bus).store(entry)
+    second = await Appender(bus).store(entry)
+
+    assert (first, second) == (Stored(1), Stored(1, duplicate=True))
 
 
 async def test_append_nowhere(bus: NatsBus, root: str) -> None:

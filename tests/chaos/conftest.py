@@ -11,14 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in one process of pytest-xdist: a second system would only take its time."""
-    for item in items:
-        if "system" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("chaos"))
-
-
-@pytest.fixture(scope="session", name="started")
+@pytest.fixture(scope="package", name="started")
 async def _started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     async with System(tmp_path_factory.mktemp("chaos")) as system:
         yield system

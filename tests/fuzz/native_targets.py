@@ -12,6 +12,7 @@ from msgspec import Struct
 from dspex.contracts import catalog
 from dspex.contracts.encoding import decode, encode
 from dspex.contracts.failures import Failure
+from dspex.native.metrics.catalog import METRICS
 from dspex.native.operations import OPERATIONS
 
 
@@ -84,8 +85,29 @@ KEYWORDS = (
     *("additionalProperties", "propertyNames", "unevaluatedProperties", "format"),
     *("unevaluatedItems", "uniqueItems", "multipleOf", "maximum", "required"),
     *("dependentSchemas", "minLength", "a", "b", "name", "fields", "answer"),
+    *dict.fromkeys(
+        name for one in METRICS.values() for name in one.parameters.__struct_fields__
+    ),
 )
 """Keys that mean something somewhere."""
+
+
+NAMED: dict[str, tuple[Any, ...]] = {
+    "metric": (*METRICS, "exact_mtach"),
+    "prediction": ("the x", "", "İ the \u0301\u0323Σ a", "1,000.5", ["a", "the x"], 3),
+    "predictions": (["the x", "é"], [["a", "b"], ""], ["1", 2], [{"a": 1}, None]),
+    "answers": (
+        "x",
+        ["x", "é"],
+        [["x"], "y"],
+        ["a", ["b", "the é"]],
+        [1, "2"],
+        [{}, {}],
+    ),
+    "signature": ("question -> answer", "q: list[int] -> a: float, b: Literal['x']"),
+    "text": ("[[ ## a ## ]]\n[1", "```json\n{'a': tru", "<a><b>1</a>", '{"a": 1} {'),
+}
+"""Values of fields, by their names, without which nothing behind them is reached."""
 
 
 class Choices:
@@ -129,12 +151,18 @@ class Choices:
 
     def _struct(self, wanted: type[Struct], depth: int) -> dict[str, Any]:
         return {
-            field.encode_name: self.value(field.type, depth + 1)
+            field.encode_name: self._field(field, depth + 1)
             for field in msgspec.structs.fields(wanted)
             if field.encode_name != "options"
             and (field.required or self._number(2))
             and depth < _DEEPEST
         }
+
+    def _field(self, field: Any, depth: int) -> Any:
+        named = NAMED.get(field.encode_name)
+        if named and self._number(4):
+            return self._one_of(named)
+        return self.value(field.type, depth)
 
     def _any(self, depth: int) -> Any:
         if depth > _DEEPEST or self._number(2):

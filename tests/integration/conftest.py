@@ -1,13 +1,16 @@
-"""A stack of a test's own, to be configured and broken."""
+"""A stack of a test's own, to be broken; and one with every release of DSPy."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from tests.support import deno
 from tests.support.asking import Asker
-from tests.support.stack import Stack, worker_environ
+from tests.support.releases import RELEASES, environ, python_of
+from tests.support.stack import Program, Stack, worker_environ
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,3 +37,20 @@ async def _own(
 @pytest.fixture(name="ask")
 async def _ask(own: Stack, bus: NatsBus) -> Asker:
     return Asker(bus, own.subjects)
+
+
+@pytest.fixture(scope="session", name="releases")
+async def _releases(
+    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """One router, and a worker of every release; code runs in a stand-in for Deno."""
+    folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
+    path = f"{deno.folder(folder / 'bin')}{os.pathsep}{os.environ['PATH']}"
+    configured = worker_environ(scripted.url) | environ(scripted.url) | {"PATH": path}
+    async with Stack(nats_url, folder, prefix, configured) as stack:
+        await stack.start(Program("dspex.native"), Program("dspex.router"))
+        for release in RELEASES:
+            worker = ("dspex.services.worker", "--pool", "light")
+            await stack.start(Program(*worker, python=python_of(release)))
+        await stack.ready(workers=len(RELEASES))
+        yield stack

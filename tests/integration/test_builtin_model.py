@@ -40,7 +40,7 @@ async def _toy_stack(
         await stack.start(Program("dspex.services.worker"))
         await stack.ready(workers=1)
         yield stack
-    end(running)
+    end(running.process)
 
 
 @pytest.fixture(name="toy")

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import pytest
-from tests.support.builtin import KEY, Running, end, start, weights_folder
+from tests.support.builtin import KEY, Running, begin, end, start, weights_folder
 
 from dspex.contracts.configuration import Lm
 from dspex.services.model.weights import FILE, WeightsError
@@ -19,7 +21,6 @@ from dspex.services.worker.lms import Builtin, LanguageModels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.model, pytest.mark.dspy]
 
@@ -40,7 +41,7 @@ def weights() -> Path:
 def server(weights: Path) -> Iterator[Running]:
     running = start(weights)
     yield running
-    end(running)
+    end(running.process)
 
 
 @pytest.fixture
@@ -100,16 +101,30 @@ async def test_its_streamed_pieces_are_its_answer(lm: dspy.LM) -> None:
 
 def test_it_ends_with_its_standard_input(weights: Path) -> None:
     """When its parent's end of the pipe closes, it leaves at once and in order."""
-    assert end(start(weights)) == 0
+    assert end(start(weights).process) == 0
 
 
 def test_it_ends_when_told(weights: Path) -> None:
     """SIGTERM is an orderly end too."""
-    running = start(weights)
+    process = start(weights).process
 
-    running.process.terminate()
+    process.terminate()
 
-    assert end(running) == 0
+    assert end(process) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only there is it seen to load.")
+def test_it_ends_when_told_while_it_loads(weights: Path) -> None:
+    """SIGTERM is not lost in the library that loads the weights."""
+    process = begin(weights)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while FILE not in maps.read_text():  # its end is that of the process, or of this
+        assert process.poll() is None
+        time.sleep(0.01)
+
+    process.terminate()
+
+    assert end(process) == 0
 
 
 def test_it_refuses_weights_that_are_not_its_own(weights: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_client(client: Client, model: ScriptedModel) -> None:
 
 async def test_client_gets_large_results(client: Client, model: ScriptedModel) -> None:
     """A result that no message has room for comes from the object store."""
-    model.chunk = 20_000
+    model.chunk = 100_000
     model.reply_with(chat(answer="x" * 1_500_000))
 
     job = await client.submit("predict", question())

@@ -34,7 +34,8 @@ async def test_submit_and_wait(asker: Asker, model: ScriptedModel) -> None:
 
     done = await ended(asker, queued["job"])
 
-    assert (queued["state"], queued["pool"]) == ("queued", "light")
+    assert queued["state"] in ("queued", "running")  # it may be quick
+    assert queued["pool"] == "light"
     assert done["state"] == "done"
     assert done["result"]["outputs"].keys() == {"answer"}
     assert done["result"]["metadata"]["implementation"] == "python"
@@ -69,6 +70,22 @@ async def test_submitted_twice(asker: Asker, model: ScriptedModel) -> None:
     assert (again.code, again.body["outputs"]["state"]) == ("done", "done")
     assert (other.code, other.body["field"]) == ("conflict", "job")
     assert len(model.requests) == 1
+
+
+async def test_submitted_anew(asker: Asker, stack: Stack) -> None:
+    """Once a job is forgotten its id is free: the same one is done once more."""
+    job = new()
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    first = await ended(asker, job)
+    async with asyncio.timeout(30):
+        while (await asker.ask("job.get", {"job": job})).code != "not_found":
+            await stack.news()
+
+    await submit(asker, "signature.parse", PARSE, job=job, keep_result_s=1)
+    second = await ended(asker, job)
+
+    assert (first["state"], second["state"]) == ("done", "done")
+    assert second["submitted_at"] > first["submitted_at"]
 
 
 async def test_the_request_is_the_job(asker: Asker, model: ScriptedModel) -> None:
@@ -319,7 +336,7 @@ async def test_results_larger_than_a_message(
     asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """A result that no message has room for is told by where it lies."""
-    model.chunk = 20_000
+    model.chunk = 2_000_000  # in one piece, which no event has room for either
     model.reply_with(chat(answer="x" * 1_500_000))
     queued = await submit(asker, "predict", question())
 
@@ -344,6 +361,7 @@ async def test_events(asker: Asker, model: ScriptedModel, bus: NatsBus) -> None:
     while events[-1]["kind"] != "done":
         events.append(await asyncio.wait_for(arrived.get(), 20))
 
+    events.sort(key=lambda one: (one["attempt"], one["seq"]))
     first, *_, last = [one for one in events if one["kind"] == "status"]
     assert "queued in pool light" in first["message"]
     assert "attempt 1 of 4 failed" in last["message"]

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -217,6 +218,26 @@ async def test_bytes_of_messagepack_are_tagged(asker: Asker, kind: str) -> None:
     tagged = {"$t": "bytes", "data": "AP8="}
     found = msgspec.msgpack.decode(message.data)["outputs"]["values"]["x"]
     assert found == ([tagged] if kind == "list[Any]" else tagged)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), {1: "a"}, {"a": {None: 1}}, datetime.now(UTC)],
+    ids=["nan", "infinity", "whole number as key", "null as key", "timestamp"],
+)
+async def test_values_that_json_has_no_form_for(asker: Asker, value: Any) -> None:
+    """What MessagePack can say and JSON cannot is refused with its place."""
+    message = await asker.bus.request(
+        asker.subjects.call("signature.validate"),
+        msgspec.msgpack.encode(
+            {"signature": "x: Any -> y", "values": {"x": value}, "side": "inputs"}
+        ),
+        headers={"Content-Type": encoding.MSGPACK},
+    )
+
+    reply = msgspec.msgpack.decode(message.data)
+    assert reply["code"] == "bad_request"
+    assert "values.x" in reply["message"]
 
 
 async def test_a_thousand_at_once(own: Stack, ask: Asker) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, chat, question
@@ -154,6 +156,33 @@ async def test_client_gone(asker: Asker, model: ScriptedModel) -> None:
 
     await asyncio.wait_for(model.disconnected(1), 10)
     assert (await asker.ask("predict", question())).code in ("done", "parse_failed")
+
+
+async def test_client_that_does_not_read(
+    asker: Asker, model: ScriptedModel, nats_url: str
+) -> None:
+    """The server cuts off who does not read its stream; the work for it ends then."""
+    model.reply_with(chat(answer="word " * 8_000_000))
+    model.chunk, model.chunk_delay = 100_000, 0.05
+    host, _, port = nats_url.removeprefix("nats://").partition(":")
+    reply = f"_INBOX.{uuid4().hex}"
+    body = json.dumps(question()).encode()
+    headers = b"NATS/1.0\r\nDspex-Stream: inbox\r\n\r\n"
+    sizes = f"{len(headers)} {len(headers) + len(body)}"
+    subject = asker.subjects.call("predict")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(
+            b'CONNECT {"verbose":false,"headers":true}\r\n'
+            + f"SUB {reply} 1\r\nHPUB {subject} {reply} {sizes}\r\n".encode()
+            + headers
+            + body
+            + b"\r\n"
+        )
+
+        await asyncio.wait_for(model.disconnected(1), 60)
+
+    model.reset()
+    assert (await asker.ask("predict", question())).code == "done"
 
 
 async def test_client_gone_before_a_reply(asker: Asker, model: ScriptedModel) -> None:

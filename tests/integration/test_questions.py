@@ -126,6 +126,20 @@ async def test_stream(
     assert events.text("score") == "7"
 
 
+async def test_long_pieces(asker: Asker, model: ScriptedModel) -> None:
+    """A model that says all at once is heard, whole and as a stream."""
+    model.chunk = 100_000
+    text = "".join(f"{number} " for number in range(50_000)).strip()
+    model.reply_with(chat(answer=text))
+
+    whole = await asker.ask("predict", question())
+    streamed = await asker.stream("predict", question())
+
+    assert whole.body["outputs"]["answer"] == text
+    assert streamed.last["kind"] == "done"
+    assert streamed.text("answer") == text
+
+
 async def test_stream_tells_the_whole_life(asker: Asker, model: ScriptedModel) -> None:
     """Events come in order, numbered without gaps inside each attempt."""
     events = await asker.stream("predict", question())

@@ -9,21 +9,18 @@ from uuid import uuid4
 import pytest
 from tests.support import write_releases
 from tests.support.asking import Asker, question
-from tests.support.releases import INSTALLED, RELEASES, python_of
+from tests.support.releases import INSTALLED, MANY, RELEASES, key_of, on
 from tests.support.scripted_wire import digest_of_key
-from tests.support.stack import Program, Stack, worker_environ
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.scripted_model import ScriptedModel
     from tests.support.scripted_wire import Received
+    from tests.support.stack import Stack
 
     from dspex.bus.connection import NatsBus
 
-pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
+pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
-MANY = 50
 MIXED: dict[str, Any] = {
     "signature": "text, limits: dict[str, int] -> label: Literal['a', 'b'], "
     "score: float, names: list[str]",
@@ -41,47 +38,9 @@ MIXED: dict[str, Any] = {
 }
 
 
-def environ(scripted: ScriptedModel) -> dict[str, str]:
-    """Fifty language models, each with a name, a temperature and a key of its own."""
-    found = worker_environ(scripted.url) | {"DSPEX_POOLS_LIGHT_CONCURRENCY": str(MANY)}
-    for number in range(MANY):
-        section = f"DSPEX_LMS_M{number}"
-        found |= {
-            f"{section}_MODEL": f"openai/model-{number}",
-            f"{section}_API_BASE": scripted.url,
-            f"{section}_API_KEY": key(number),
-            f"{section}_TEMPERATURE": f"{number / 100}",
-        }
-    return found
-
-
-def key(number: int) -> str:
-    return f"key-of-model-{number}"
-
-
-@pytest.fixture(scope="module", name="releases")
-async def _releases(
-    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """One router, and a worker of every release."""
-    folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
-    async with Stack(nats_url, folder, prefix, environ(scripted)) as stack:
-        await stack.start(Program("dspex.native"), Program("dspex.router"))
-        for release in RELEASES:
-            worker = ("dspex.services.worker", "--pool", "light")
-            await stack.start(Program(*worker, python=python_of(release)))
-        await stack.ready(workers=len(RELEASES))
-        yield stack
-
-
 @pytest.fixture(name="ask")
 async def _ask(releases: Stack, bus: NatsBus) -> Asker:
     return Asker(bus, releases.subjects)
-
-
-def on(release: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A request for the workers of one release."""
-    return body | {"options": {"dspy": f"=={release}"}}
 
 
 def content(request: Received) -> list[tuple[str, str]]:
@@ -172,7 +131,7 @@ async def test_isolation(ask: Asker, model: ScriptedModel, release: str) -> None
     said = await asyncio.gather(*(one(number) for number in range(MANY)))
 
     assert said == [
-        f"model-{number} {number / 100} {digest_of_key(key(number))}"
+        f"model-{number} {number / 100} {digest_of_key(key_of(number))}"
         for number in range(MANY)
     ]
     assert model.most_active > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, chat, question
@@ -188,3 +189,16 @@ async def test_the_connection_breaks(
 
     check_whole(events)
     assert bus.reconnects == 1
+
+
+async def test_a_large_end(client: Client, model: ScriptedModel) -> None:
+    """An answer that had no room in an event is whole when it is resumed."""
+    answer = "long " * 300_000 + "end"
+    model.reply_with(chat(answer=answer))
+    asked = client.with_options(request=uuid4().hex)
+
+    await asked.predict("question -> answer", question="Why?")
+    events = [event async for event in client.resume(asked.options.request)]
+
+    assert isinstance(events[-1], DoneEvent)
+    assert events[-1].outputs == {"answer": answer}

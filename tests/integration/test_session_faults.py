@@ -6,10 +6,12 @@ import asyncio
 import json
 import signal
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.asking import Asker, question
+from tests.support.fault_proxy import FaultProxy
 from tests.support.nats_server import NatsServer
 from tests.support.sessions import Conversations, numbered
 from tests.support.stack import Program, Stack, worker_environ
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.support.asking import Answer
     from tests.support.scripted_model import ScriptedModel
+
+    from dspex.bus.core import Message
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
@@ -102,10 +106,7 @@ async def test_holder_freezes(
     session = await talk.opened()
     first = await talk.turn(session, "q0")
     frozen = holders.of(first)
-    said: list[dict[str, Any]] = []
-    tap = await talk.ask.bus.subscribe(
-        "_INBOX.>", lambda message: said.append(_read(message.data))
-    )
+    told = await ends_told(talk)
     count = len(model.requests)
     model.latency = 1.0
     asked = talk.begun(session, "q1", dspex_request="turn-1")
@@ -123,7 +124,6 @@ async def test_holder_freezes(
     route = f"worker:{beat.worker}"
     alone = await talk.ask.ask("predict", question(), dspex_route=route)
     fourth = await talk.turn(session, "q3")
-    await tap.unsubscribe()
 
     assert [one.body["outputs"]["answer"] for one in (second, third, fourth)] == [
         "q1/1",
@@ -132,9 +132,48 @@ async def test_holder_freezes(
     ]
     assert alone.code == "done"
     assert len(await talk.transcript(session)) == 4
-    told = [one for one in said if one.get("request") == "turn-1"]
-    ends = [one["type"] for one in told if one.get("type") in ("done", "failed")]
-    assert ends == ["done"]
+    assert told["turn-1"] == ["done"]
+
+
+async def test_holder_is_cut_off(
+    own: Stack, talk: Conversations, model: ScriptedModel, nats_url: str
+) -> None:
+    """What a holder that nobody reaches has on its way changes nothing later."""
+    host, _, port = nats_url.removeprefix("nats://").partition(":")
+    async with FaultProxy(host, int(port)) as proxy:
+        far = Program(*WORKER, environ={"DSPEX_NATS_URL": proxy.url})
+        await own.start(Program("dspex.router"), Program("dspex.services.state"), far)
+        await own.ready(workers=1, native=0, state=1)
+        session = await talk.opened()
+        first = await talk.turn(session, "q0")
+        near = Program(*WORKER)
+        await own.start(near)
+        await own.ready(workers=2, native=0, state=1)
+        told = await ends_told(talk)
+        count = len(model.requests)
+        model.latency = 1.0
+        asked = talk.begun(session, "q1", dspex_request="turn-1")
+        await asyncio.wait_for(model.received(count + 1), 30)
+
+        proxy.blackhole()
+        second = await asked
+        before = _seq(own, far)
+        proxy.heal()
+        await own.until(lambda: _seq(own, far) > before + 1)
+        route = f"worker:{first.body['metadata']['worker']}"
+        alone = await talk.ask.ask("predict", question(), dspex_route=route)
+        third = await talk.turn(session, "q2")
+        await far.stop()
+
+    assert Holders(own, [far, near]).of(second) is near
+    assert alone.code == "done"
+    assert third.body["outputs"] == {"answer": "q2/2"}
+    assert await talk.transcript(session) == [
+        ("q0", "q0/0"),
+        ("q1", "q1/1"),
+        ("q2", "q2/2"),
+    ]
+    assert told["turn-1"] == ["done"]
 
 
 def _seq(own: Stack, program: Program) -> int:
@@ -143,9 +182,17 @@ def _seq(own: Stack, program: Program) -> int:
     return beat.seq
 
 
-def _read(data: bytes) -> dict[str, Any]:
-    found: Any = json.loads(data) if data.startswith(b"{") else {}
-    return found if isinstance(found, dict) else {}
+async def ends_told(talk: Conversations) -> dict[str, list[str]]:
+    """How each request ends, as clients are told, from now on."""
+    found: dict[str, list[str]] = defaultdict(list)
+
+    def hear(message: Message) -> None:
+        said: Any = json.loads(message.data) if message.data[:1] == b"{" else {}
+        if isinstance(said, dict) and said.get("type") in ("done", "failed"):
+            found[str(said.get("request"))].append(said["type"])
+
+    await talk.ask.bus.subscribe("_INBOX.>", hear)
+    return found
 
 
 async def test_drain(own: Stack, talk: Conversations, model: ScriptedModel) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from dspex.services.model.weights import ensure_weights
 
 KEY = "a-test-key"
+ENDS_WITHIN = 60.0
 MODELS = Path(os.environ.get("DSPEX_MODELS") or ".dspex/models").absolute()
 
 
@@ -32,27 +33,31 @@ class Running:
     ready: dict[str, str]
 
 
-def start(models: Path) -> Running:
+def begin(models: Path) -> subprocess.Popen[str]:
+    """Start the program; it is not ready yet."""
     environ = {**os.environ, "DSPEX_MODEL_KEY": KEY, "DSPEX_MODELS": str(models)}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "dspex.services.model"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environ,
         text=True,
     )
+
+
+def start(models: Path) -> Running:
+    """Start the program and wait until it is ready."""
+    process = begin(models)
     assert process.stdout is not None
     return Running(process, json.loads(process.stdout.readline()))
 
 
-def end(running: Running) -> int:
+def end(process: subprocess.Popen[str]) -> int:
     """Close the program's standard input and return its exit status."""
-    process = running.process
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.close()
-    try:
-        return process.wait(timeout=10)
-    finally:
-        process.kill()
-        process.stdout.close()
+    with process:  # closes its pipes, and waits for its end
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            return process.wait(timeout=ENDS_WITHIN)
+        finally:
+            process.kill()

@@ -42,16 +42,20 @@ class FaultProxy:
         host: Where the bytes go.
         port: The same.
         scheme: Of ``url``.
+        listen: The address at which it listens.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
+        port: Where it listens.
         connections: Connections taken so far, those reset at once included.
         bytes_up: Bytes passed on to the target.
         bytes_down: Bytes passed on from the target.
     """
 
-    def __init__(self, host: str, port: int, *, scheme: str = "nats") -> None:
+    def __init__(
+        self, host: str, port: int, *, scheme: str = "nats", listen: str = "127.0.0.1"
+    ) -> None:
         self.port = 0
+        self._listen = listen
         self.connections = 0
         self.bytes_up = 0
         self.bytes_down = 0
@@ -68,7 +72,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", 0, limit=CHUNK
+            self._connected, self._listen, 0, limit=CHUNK
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -83,7 +87,7 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """Its address, to be used in place of the target's."""
-        return f"{self._scheme}://127.0.0.1:{self.port}"
+        return f"{self._scheme}://{self._listen}:{self.port}"
 
     @property
     def open(self) -> int:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.stack import Program
 
+from dspex.bus.core import NoResponders
 from dspex.contracts.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.networks import Network
     from tests.support.stack import Stack
 
     from dspex.bus.connection import NatsBus
@@ -29,11 +31,23 @@ WITHIN = 150.0
 """Seconds for what takes starts of workers, on a machine that is busy."""
 
 
-def supervisor(folder: Path, host: str = "", **environ: str) -> Program:
-    """A supervisor whose workers write their logs below ``folder``."""
+def supervisor(folder: Path, host: str = "", network: Network | None = None) -> Program:
+    """A supervisor whose workers write their logs below ``folder``.
+
+    Args:
+        folder: Of its stack.
+        host: What its host is called.
+        network: The one it is in; ``None``: that of the test.
+    """
     named = ("--host", host) if host else ()
     logs = ("--logs", str(folder / f"logs-{host}"))
-    return Program("dspex.services.supervisor", *logs, *named, environ=environ)
+    return Program(
+        "dspex.services.supervisor",
+        *logs,
+        *named,
+        environ=network.environ if network else {},
+        within=network.within if network else (),
+    )
 
 
 class Hosts:
@@ -62,12 +76,41 @@ class Hosts:
         await self._bus.subscribe(subjects.notice("desired"), self._hear)
 
     async def ask(self, verb: str, **asked: Any) -> dict[str, Any]:
-        """The first answer to a wish."""
-        subject = self._stack.subjects.admin(verb)
-        message = await self._bus.request(
-            subject, json.dumps(asked).encode(), timeout=10
-        )
-        found: dict[str, Any] = json.loads(message.data)
+        """The first answer to a wish, once there is somebody who answers."""
+        subject, data = self._stack.subjects.admin(verb), json.dumps(asked).encode()
+        async with asyncio.timeout(WITHIN):
+            while True:
+                try:
+                    message = await self._bus.request(subject, data, timeout=30)
+                except NoResponders:  # a supervisor beats before it answers
+                    await self._stack.news()
+                    continue
+                found: dict[str, Any] = json.loads(message.data)
+                return found
+
+    async def until_told(
+        self, holds: Callable[[dict[str, Any]], bool], host: str = "one"
+    ) -> None:
+        """Ask what a host has, at every heartbeat, until that is so.
+
+        Raises:
+            TimeoutError: It never is.
+        """
+        async with asyncio.timeout(WITHIN):
+            while not any(
+                one["host"] == host and holds(one) for one in await self._answers()
+            ):
+                await self._stack.news()
+
+    async def _answers(self) -> list[dict[str, Any]]:
+        """What every supervisor that answers soon says."""
+        found: list[dict[str, Any]] = []
+        async with await self._bus.replies() as replies:
+            subject = self._stack.subjects.admin("pools")
+            await self._bus.publish(subject, b"{}", reply=replies.subject)
+            with contextlib.suppress(TimeoutError, NoResponders):
+                while True:
+                    found.append(json.loads((await replies.next(0.5)).data))
         return found
 
     async def all(self, verb: str, count: int, **asked: Any) -> list[dict[str, Any]]:
@@ -78,7 +121,7 @@ class Hosts:
             data = json.dumps(asked).encode()
             await self._bus.publish(subject, data, reply=replies.subject)
             while len(found) < count:
-                found.append(json.loads((await replies.next(10)).data))
+                found.append(json.loads((await replies.next(30)).data))
         return sorted(found, key=lambda one: str(one["host"]))
 
     async def workers(self, pool: str = "light") -> list[dict[str, Any]]:

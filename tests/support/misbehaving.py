@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import dspy
 
 from dspex.services.worker.__main__ import main
 
@@ -40,7 +43,7 @@ def _hog_and_forget() -> None:
         _KEPT.clear()
 
 
-def _spin() -> None:
+def _spin() -> NoReturn:
     while True:
         pass
 
@@ -77,6 +80,33 @@ def _escape() -> None:
     # Its parent ends at once, and it leaves the session: nobody it knows is left.
     script = 'setsid sleep 600 & echo $! > "$ESCAPED"'
     subprocess.run(["sh", "-c", script], check=True)
+
+
+class Spins(dspy.Module):  # type: ignore[misc]  # DSPy ships no types
+    """A program in Python that computes without end, in the thread it is given."""
+
+    def forward(self, question: str) -> dspy.Prediction:
+        """Never returns."""
+        del question
+        _spin()
+
+
+class Locks(dspy.Module):  # type: ignore[misc]  # DSPy ships no types
+    """The same in native code, which lets no other thread of the process run."""
+
+    def forward(self, question: str) -> dspy.Prediction:
+        """Never returns: each letter more takes twice as long."""
+        re.match(r"(a+)+$", "a" * 200 + question)
+        raise AssertionError("it came to an end")
+
+
+OWN = """
+[programs.spins]
+path = "tests.support.misbehaving:Spins"
+[programs.locks]
+path = "tests.support.misbehaving:Locks"
+"""
+"""Sections that give these programs to a pool of such workers."""
 
 
 def _have_a_child() -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import dspy
 from tests.support.asking import chat
 
+from dspex.bus.audiences import Audience
 from dspex.bus.calling import Functions
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Events
 from dspex.bus.tasks import Tasks
 from dspex.bus.testing import MemoryServer
 from dspex.contracts import catalog, encoding

@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Self
 
+from tests.support.forkserver import FORKED, Forked, ForkServer
+
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.contracts.failures import Failure
 from dspex.contracts.subjects import Subjects
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from dspex.contracts.heartbeats import Heartbeat
 from dspex.bus.health import read_beat
 
-READY_WITHIN = 60.0
+READY_WITHIN = 120.0
 
 
 class Program:
@@ -32,6 +34,7 @@ class Program:
         python: Its interpreter, such as that of another environment.
         environ: Configuration of this one, on top of the stack's; another address of
             the NATS server, for example.
+        within: A command that runs it, such as ``ip netns exec NAME``.
     """
 
     def __init__(
@@ -40,29 +43,49 @@ class Program:
         *arguments: str,
         environ: dict[str, str] | None = None,
         python: str = sys.executable,
+        within: tuple[str, ...] = (),
     ) -> None:
         self.python = python
-        self.command = (python, "-m", module, *arguments)
+        self.command = (*within, python, "-m", module, *arguments)
+        self._within = within
         self.name = module.removeprefix("dspex.")
         self._made_of = (module, *arguments)
         self._environ = environ or {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
         self._log: Path | None = None
 
     async def start(self, environ: dict[str, str], folder: Path) -> None:
         self._log = folder / f"{self.name}-{id(self)}.log"
+        environ = os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"}
+        if ForkServer.running and self._may_be_forked(environ):
+            self._process = await ForkServer.running.start(
+                *self._made_of, environ=environ, log=self._log
+            )
+            return
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
-                env=os.environ | environ | self._environ | {"DSPEX_PARENT_PIPE": "1"},
+                env=environ,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
 
+    def _may_be_forked(self, environ: dict[str, str]) -> bool:
+        ours = self._made_of[0] in FORKED and self.python == sys.executable
+        # What loaders and interpreters read only when they start.
+        early = {name for name in environ if name.startswith(("LD_", "PYTHON"))}
+        changed = any(environ[name] != os.environ.get(name) for name in early)
+        return ours and not changed and not self._within
+
     def another(self) -> Program:
         """One like it, not started yet."""
-        return Program(*self._made_of, environ=self._environ, python=self.python)
+        return Program(
+            *self._made_of,
+            environ=self._environ,
+            python=self.python,
+            within=self._within,
+        )
 
     @property
     def log(self) -> str:

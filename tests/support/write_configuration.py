@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from dspex.contracts import configuration, journaling, pooling, program_settings
+from dspex.contracts.bodies import Bodies
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.schemas import attributes
@@ -101,6 +102,12 @@ _SECTIONS = (
         "What those copies leave out.",
         "",
         journaling.Redact,
+    ),
+    (
+        "`[bodies]`",
+        "Requests and replies too large for a message; see [data](data.md).",
+        "DSPEX_BODIES_<KEY>",
+        Bodies,
     ),
     (
         "`[replay]`",

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import connection, settings, tracing
+from dspex.bus.claims import Claims, packed, unpacked
 from dspex.bus.core import Bus, Message, NoResponders
 from dspex.bus.program import DEFAULT_URL
 from dspex.client.jobs import JobHandle
@@ -105,19 +106,29 @@ class Client:
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
         options: How requests are sent.
+        claims: Where bodies are put that are too large for a message; default: where
+            the others read them, if the bus is a real one.
 
     Attributes:
         options: How requests are sent.
         bus: The connection.
         subjects: Under which prefix, and as which tenant.
+        claims: Where bodies are put that are too large for a message.
     """
 
     def __init__(
-        self, bus: Bus, subjects: Subjects, options: Options | None = None
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        options: Options | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self.options = options or Options()
         self.bus = bus
         self.subjects = subjects
+        if claims is None and isinstance(bus, connection.NatsBus):
+            claims = Claims(bus, subjects.prefix)
+        self.claims = claims
 
     def with_options(self, **changes: Any) -> Client:
         """The same client with other options: ``client.with_options(timeout=5)``.
@@ -128,7 +139,8 @@ class Client:
         Raises:
             TypeError: One of them is no option.
         """
-        return Client(self.bus, self.subjects, replace(self.options, **changes))
+        options = replace(self.options, **changes)
+        return Client(self.bus, self.subjects, options, self.claims)
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Prediction:
         """Fill a signature's outputs: ``predict("question -> answer", question=…)``.
@@ -159,11 +171,12 @@ class Client:
         """
         try:
             message = await self._ask(operation, encoding.encode(body))
+            data = await unpacked(self.claims, message)
         except NoResponders:
             raise nobody(self.options.pool) from None
         except TimeoutError:
             raise silence(self.options.timeout) from None
-        return answer_of(encoding.decode(message.data, Reply, media_of(message)))
+        return answer_of(encoding.decode(data, Reply, media_of(message)))
 
     async def submit(
         self, operation: str, body: Mapping[str, Any], **job: Any
@@ -191,7 +204,9 @@ class Client:
 
         Whoever stops waiting stops the request too.
         """
-        sent = self._headers(operation)
+        data, sent = await packed(
+            self.claims, self.subjects.tenant, data, self._headers(operation)
+        )
         try:
             return await self._until_answered(self._subject(operation), sent, data)
         except asyncio.CancelledError:
@@ -251,7 +266,7 @@ class Client:
         sent = self._sent(operation, body)
         reading = Reading(sent.headers[headers.REQUEST])
         pool = self.options.pool
-        inbox = Inbox(self.bus, reading, self.options.timeout, pool)
+        inbox = Inbox(self, reading, pool)
         try:
             async with aclosing(inbox.ask(sent)) as events:
                 async for event in events:
@@ -278,7 +293,7 @@ class Client:
             Failure: The request failed; raised in place of its last event.
         """
         reading = Reading(request, attempt, after)
-        inbox = Inbox(self.bus, reading, self.options.timeout)
+        inbox = Inbox(self, reading)
         async with aclosing(inbox.go_on(self._resumes)) as events:
             async for event in events:
                 yield event
@@ -332,7 +347,8 @@ class Client:
         if reading.attempt is not None:
             said["attempt"] = reading.attempt
         options = Options(timeout=self.options.timeout)
-        return Client(self.bus, self.subjects, options)._sent("stream.resume", said)  # noqa: SLF001 - one of ours
+        other = Client(self.bus, self.subjects, options, self.claims)
+        return other._sent("stream.resume", said)
 
     def _subject(self, operation: str) -> str:
         if self.options.pool:

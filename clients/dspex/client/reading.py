@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from dspex.bus.claims import packed, unpacked
 from dspex.bus.core import NoResponders
 from dspex.client.patience import BACK
 from dspex.contracts import encoding, headers
@@ -19,7 +20,9 @@ from dspex.contracts.failures import BusUnavailable, DeadlineExceeded, NoWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from dspex.bus.core import Bus, Message, Replies
+    from dspex.bus.claims import Claims
+    from dspex.bus.core import Message, Replies
+    from dspex.client.client import Client
 
 LATE = 0.5
 """Seconds past the deadline in which the failure that says so may still come."""
@@ -57,12 +60,13 @@ class Reading:
         return True
 
     async def events(
-        self, replies: Replies, until: float
+        self, replies: Replies, claims: Claims | None, until: float
     ) -> AsyncGenerator[Event, None]:
         """What comes, up to the end of the request or of the stream.
 
         Args:
             replies: Where it comes.
+            claims: Where events are that are too large for a message.
             until: Steady time, seconds, at which the reader gives up.
 
         Raises:
@@ -74,7 +78,8 @@ class Reading:
             message = await replies.next(max(0.0, until - time.monotonic()))
             if message.is_end():
                 return
-            event: Event = encoding.decode(message.data, Event, media_of(message))
+            data = await unpacked(claims, message)
+            event: Event = encoding.decode(data, Event, media_of(message))
             if isinstance(event, FailedEvent):
                 self.ended = True
                 raise failure(event)
@@ -94,20 +99,18 @@ class Inbox:
     """Where the events of one request come to, over as many requests as it takes.
 
     Args:
-        bus: The connection.
+        client: Whose it is.
         reading: What its reader has had.
-        timeout: Seconds after which it gives up.
         pool: The pool that is asked without a router; empty: a router is.
     """
 
-    def __init__(
-        self, bus: Bus, reading: Reading, timeout: float, pool: str = ""
-    ) -> None:
-        self._bus = bus
+    def __init__(self, client: Client, reading: Reading, pool: str = "") -> None:
+        self._client = client
+        self._bus = client.bus
         self._reading = reading
-        self._timeout = timeout
+        self._timeout = client.options.timeout
         self._pool = pool
-        self._until = time.monotonic() + timeout + LATE
+        self._until = time.monotonic() + self._timeout + LATE
 
     async def ask(self, sent: Sent) -> AsyncGenerator[Event, None]:
         """Send a request, and read its inbox.
@@ -117,12 +120,16 @@ class Inbox:
         """
         async with await self._bus.replies(dedicated=True) as replies:
             replies.target = sent.subject
-            told = sent.headers | {headers.STREAM: "inbox"}
+            client = self._client
+            data, told = await packed(
+                client.claims, client.subjects.tenant, sent.data, sent.headers
+            )
+            told[headers.STREAM] = "inbox"
             await self._bus.publish(
-                sent.subject, sent.data, headers=told, reply=replies.subject
+                sent.subject, data, headers=told, reply=replies.subject
             )
             try:
-                events = self._reading.events(replies, self._until)
+                events = self._reading.events(replies, client.claims, self._until)
                 async with aclosing(events):
                     async for event in events:
                         yield event

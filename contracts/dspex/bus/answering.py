@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
+from dspex.bus.audiences import audience_of
 from dspex.bus.core import NoResponders
-from dspex.bus.events import Events, audience_of
+from dspex.bus.events import Events
 from dspex.bus.outgoing import answerable
 from dspex.bus.recent import Recent, digest_of, other_request
 from dspex.bus.running import (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dspex.bus import tracing
+from dspex.bus.claims import packed, unpacked
 from dspex.bus.core import NoResponders
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import Failed, Reply, failure
@@ -16,8 +17,8 @@ from dspex.contracts.subjects import covers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dspex.bus.audiences import Audience
     from dspex.bus.core import Bus
-    from dspex.bus.events import Audience
 
 LONGEST = 256 * 1024
 """Longest answer of a function, bytes."""
@@ -129,10 +130,12 @@ class Operations:
         sent = tracing.inject(
             {headers.REQUEST: uuid4().hex, headers.DEADLINE: f"{until * 1000:.0f}"}
         )
+        subjects, claims = audience.subjects, self._bus.claims
+        data, sent = await packed(claims, subjects.tenant, encoding.encode(body), sent)
         try:
             answer = await self._bus.request(
-                audience.subjects.call(operation),
-                encoding.encode(body),
+                subjects.call(operation),
+                data,
                 headers=sent,
                 timeout=max(0.001, until - time.time()),
             )
@@ -141,7 +144,7 @@ class Operations:
                 f"{operation} was not answered.",
                 hint="See that a router and a state program run.",
             ) from None
-        reply: Reply = encoding.decode(answer.data, Reply)
+        reply: Reply = encoding.decode(await unpacked(claims, answer), Reply)
         if isinstance(reply, Failed):
             raise failure(reply)
         return reply.outputs

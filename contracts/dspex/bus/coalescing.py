@@ -16,6 +16,9 @@ WINDOW = 0.03
 MOST = 8192
 """Characters that are told at once, however short a time they took."""
 
+LARGEST = 65_536
+"""Characters of one delta at most: escaped, too, a message has room for them."""
+
 
 class Coalescer:
     """Joins the deltas of one stream.
@@ -51,13 +54,13 @@ class Coalescer:
         return due
 
     def take(self, now: float) -> list[Text]:
-        """What is held back, to be told now: one delta, or none."""
-        if not self._texts:
-            return []
-        joined = Text(field=self._field, text="".join(self._texts))
+        """What is held back, to be told now: one delta, several if it is long."""
+        joined, field = "".join(self._texts), self._field
+        if self._texts:
+            self._told = now
         self._texts, self._size = [], 0
-        self._told = now
-        return [joined]
+        starts = range(0, len(joined), LARGEST)
+        return [Text(field=field, text=joined[at : at + LARGEST]) for at in starts]
 
     def wait(self, now: float) -> float:
         """Seconds until what is held back is to be told."""

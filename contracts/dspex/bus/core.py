@@ -23,6 +23,8 @@ from dspex.contracts.headers import NO_HEADERS, Headers
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from dspex.bus.claims import Claims
+
 INBOX = "_INBOX"
 """First token of the reply subjects made here."""
 
@@ -175,10 +177,12 @@ class Bus(ABC):
 
     Attributes:
         capture: What of the telling over this connection is journaled.
+        claims: Where bodies are that are too large for a message; ``None``: nowhere.
     """
 
     def __init__(self) -> None:
         self.capture = Capture()
+        self.claims: Claims | None = None
         self._mux = f"{INBOX}.{uuid4().hex}"
         self._mux_subscription: Subscription | None = None
         self._numbers = count()

@@ -143,6 +143,18 @@ class Entry(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Stored(Struct, frozen=True):
+    """What the server says of a message that is in a stream.
+
+    Attributes:
+        sequence: Its sequence.
+        duplicate: It was there before, under the same id.
+    """
+
+    sequence: int
+    duplicate: bool = False
+
+
 Made = Literal["made", "changed", "kept"]
 """What came of making sure that something is there."""
 
@@ -252,14 +264,15 @@ class Appender:
         self._slots = asyncio.Semaphore(concurrency)
 
     async def append(self, entry: Entry, *, timeout: float = 5.0) -> int:
+        """Store one message as ``store`` does; returns its sequence in the stream."""
+        return (await self.store(entry, timeout=timeout)).sequence
+
+    async def store(self, entry: Entry, *, timeout: float = 5.0) -> Stored:
         """Store one message; tried again, under one id, until it is.
 
         Args:
             entry: What to store.
             timeout: Seconds after which it fails.
-
-        Returns:
-            Its sequence in the stream.
 
         Raises:
             Conflict: Something else came last on its subject.
@@ -278,7 +291,7 @@ class Appender:
                 "with the same message id.",
             ) from None
 
-    async def _until_stored(self, entry: Entry) -> int:
+    async def _until_stored(self, entry: Entry) -> Stored:
         headers = _headers(entry)
         tried = False
         while True:
@@ -291,20 +304,20 @@ class Appender:
                     raise
                 await asyncio.sleep(PAUSE)
             else:
-                sequence = await self._sequence(entry, headers, answer, tried)
-                if sequence is not None:
-                    return sequence
+                stored = await self._stored(entry, headers, answer, tried)
+                if stored is not None:
+                    return stored
                 await asyncio.sleep(PAUSE)
             tried = True
 
-    async def _sequence(
+    async def _stored(
         self, entry: Entry, headers: dict[str, str], answer: Message, tried: bool
-    ) -> int | None:
+    ) -> Stored | None:
         """Where it is stored; ``None`` when the server wants it again later."""
         found: dict[str, Any] = encoding.decode(answer.data, dict[str, Any])
         error = found.get("error")
         if error is None:
-            return int(found["seq"])
+            return Stored(int(found["seq"]), bool(found.get("duplicate")))
         if error.get("err_code") in _NOT_YET:
             return None
         failure = _failure(error)
@@ -313,7 +326,7 @@ class Appender:
             # lost. The server compares sequences before it looks for duplicates.
             own = await self._own(found["stream"], entry.subject, headers[MESSAGE_ID])
             if own is not None:
-                return own
+                return Stored(own)
         raise failure
 
     async def _own(self, stream: str, subject: str, message_id: str) -> int | None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import outgoing
+from dspex.bus.audiences import Audience
 from dspex.bus.coalescing import Coalescer
 from dspex.bus.core import NoResponders
 from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
-from dspex.contracts import catalog, encoding, headers
+from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     CancelledEvent,
     Delta,
@@ -36,86 +38,37 @@ from dspex.contracts.failures import (
     Cancelled,
     Failure,
     Internal,
+    NotFound,
     OutputInvalid,
+    Overloaded,
+    Unsupported,
 )
-from dspex.contracts.subjects import Subjects, is_token
+from dspex.contracts.records import Cut
+from dspex.contracts.subjects import is_token
 from dspex.contracts.words import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from dspex.bus.core import Bus, Message, Replies
     from dspex.bus.incoming import Request
+    from dspex.contracts.subjects import Subjects
+
+    Parcel = tuple[bytes, dict[str, str] | None]
+
+_log = logging.getLogger(__name__)
 
 KEEP_ALIVE = 5.0
 """Seconds of silence after which a stream says that it is alive."""
 
+_ENVELOPE = 2048
+"""Bytes that headers, and what redaction adds, take beside an event."""
+
+LONGEST_DELTA = 64 * 1024
+"""Characters of one delta; a model that answers in one piece writes more."""
+
 PROBE_EVERY = 8
 """Every so many messages to an inbox ask the server whether anyone listens."""
-
-
-class Audience(Struct, frozen=True, kw_only=True):
-    """Who is told about one request.
-
-    Attributes:
-        subjects: As the request's tenant sees them.
-        request: Correlation id.
-        attempt: 0 for the router, then the number of the dispatch.
-        reply: The client's reply subject; empty when it wants no answer.
-        stream: ``events``, ``inbox`` or empty.
-        media: Encoding of what goes to the reply subject.
-        session: The session whose turn it is; empty: none.
-        again: The request was told of before: only its reply subject is told.
-        deadline: Unix milliseconds; 0: none is known.
-        operation: What was asked; empty when that could not be read.
-        body: The bytes of the request, from which is learnt what is left out.
-        body_media: Their encoding.
-        relays: The inbox gets the events of another request instead of its own.
-    """
-
-    subjects: Subjects
-    request: str
-    attempt: int = 0
-    reply: str = ""
-    stream: str = ""
-    media: str = encoding.JSON
-    session: str = ""
-    again: bool = False
-    deadline: float = 0.0
-    operation: str = ""
-    body: bytes = b""
-    body_media: str = encoding.JSON
-    relays: bool = False
-
-    def event(self, kind: str) -> str:
-        """Where an event of this kind is told."""
-        if self.session:
-            return self.subjects.session_event(self.session, self.request, kind)
-        return self.subjects.event(self.request, kind)
-
-
-def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
-    """Who is told about a request.
-
-    Args:
-        request: As its headers describe it.
-        subjects: Under which prefix.
-        attempt: 0 for the router, then the number of the dispatch.
-    """
-    return Audience(
-        subjects=subjects.of(request.tenant),
-        request=request.id,
-        attempt=attempt,
-        reply=request.reply,
-        stream=request.stream,
-        media=request.media,
-        session=request.session,
-        deadline=request.deadline,
-        operation=request.operation,
-        body=request.body,
-        body_media=request.media,
-        relays=request.stream == "inbox" and catalog.relays(request.operation),
-    )
 
 
 class Events:
@@ -209,8 +162,26 @@ class Events:
     async def relay(self, event: Event) -> None:
         """Send an event of another request to the inbox, as it was told."""
         async with self._order:
-            data = self._sendable(event, self.audience.media)
-            await self._publish_to_inbox(event, data)
+            await self._publish_to_inbox(event, await self._packed(event))
+
+    @asynccontextmanager
+    async def whole(self, request: Request) -> AsyncIterator[Request]:
+        """The request with its body, wherever that is.
+
+        Raises:
+            Failure: The body cannot be had; ``field`` names the header.
+        """
+        if not request.claim:
+            yield request
+            return
+        claims = self._bus.claims
+        if claims is None:
+            raise Unsupported("There is no object store here.", field=headers.BODY)
+        left = (request.deadline - time.time() * 1000) / 1000
+        async with claims.held(request.claim, left) as body:
+            if self.redaction is not None:
+                self.redaction.learn_body(body, request.media)
+            yield replace(request, body=body)
 
     def _set_timer(self, now: float) -> None:
         if self._coalescer.holds and self._timer is None:
@@ -230,7 +201,9 @@ class Events:
 
     async def _tell_deltas(self, deltas: list[Text]) -> None:
         for delta in deltas:
-            await self._tell(Delta, field=delta.field, text=delta.text)
+            for start in range(0, len(delta.text), LONGEST_DELTA):
+                text = delta.text[start : start + LONGEST_DELTA]
+                await self._tell(Delta, field=delta.field, text=text)
 
     async def _tell(self, kind: type[Any], **said: Any) -> None:
         self._seq += 1
@@ -242,35 +215,47 @@ class Events:
             at=round(time.time() * 1000, 3),
             **said,
         )
+        own = not audience.relays or isinstance(event, FailedEvent | Status)
         try:
             data = encoding.encode(event)
-            inbox = self._for_inbox(event, data)
+            to_inbox = self._to_inbox and own
+            inbox = await self._packed(event, data) if to_inbox else None
             if not audience.again:
-                await self._publish_copy(str(kind.__struct_config__.tag), data)
+                await self._publish_copy(event, data)
         except BadRequest:
             self._seq -= 1  # not told, so the next event takes its number
             raise
         if self._kept is not None and isinstance(event, Delta):
             self._kept.append(Text(field=event.field, text=event.text))
-        own = not audience.relays or isinstance(event, FailedEvent | Status)
-        if self._to_inbox and own:
+        if inbox is not None:
             await self._publish_to_inbox(event, inbox)
 
-    async def _publish_copy(self, kind: str, data: bytes) -> None:
+    async def _publish_copy(self, event: Event, data: bytes) -> None:
         """Tell everybody who watches, and the journal if it keeps this request."""
         audience = self.audience
+        if isinstance(event, DoneEvent) and len(data) > self.max_payload - _ENVELOPE:
+            data = self._without_outputs(event, data)
         if self.redaction is not None:
             data = encoding.encode(self.redaction.of(encoding.decode(data, Any)))
         headers_ = None if self.kept else {headers.EXPECTED_STREAM: headers.NO_STREAM}
+        kind = str(event.__struct_config__.tag)
         await self._bus.publish(audience.event(kind), data, headers=headers_)
+
+    def _without_outputs(self, event: DoneEvent, data: bytes) -> bytes:
+        blob = self.keep_apart("done", data)
+        cut = Cut(bytes=len(data), blob=blob, why="larger than a message")
+        return encoding.encode(replace(event, outputs={}, cut=cut))
 
     async def finish(self, reply: Reply) -> None:
         """Tell the end: the final event, the reply, and the end of the stream."""
         try:
             await self._finish(reply)
         except BadRequest as problem:  # too large, or without a form on the wire
+            hint = problem.hint
+            if not self.audience.takes_claims:
+                hint += f" Or say {headers.BODY}: accept, and read it as an object."
             failure = OutputInvalid(
-                f"The outputs cannot be sent: {problem.message}", hint=problem.hint
+                f"The outputs cannot be sent: {problem.message}", hint=hint
             )
             await self._finish(failed(reply.request, failure, reply.metadata))
 
@@ -281,12 +266,12 @@ class Events:
         del said["request"]
         whole = not self._to_inbox and answerable(audience.reply)
         # Before the event: what it says is final, so the reply must be sendable.
-        data = self._sendable(reply, audience.media) if whole else b""
+        parcel = await self._packed(reply) if whole else None
         await self.emit(_final_kind(reply), **said)
         if self._to_inbox:
             await self._bus.publish(audience.reply)
-        elif whole:
-            sent = _headers(reply, audience.media)
+        elif parcel is not None:
+            data, sent = parcel
             await self._bus.publish(audience.reply, data, headers=sent)
 
     async def watch(self, gone: Callable[[], None]) -> None:
@@ -306,27 +291,42 @@ class Events:
         if time.monotonic() - self._last >= self._keep_alive_after:
             await self.emit(Status, message="still running")
 
-    def _for_inbox(self, event: Any, data: bytes) -> bytes:
-        if not self._to_inbox or self.audience.media == encoding.JSON:
-            return data
-        return self._sendable(event, self.audience.media)
+    async def _packed(self, said: Any, as_json: bytes = b"") -> Parcel:
+        """What goes to the reply subject, checked; a large end as its name.
 
-    def _sendable(self, said: Any, media: str) -> bytes:
-        media = encoding.said_in(said, media)
-        data = encoding.encode(said, media)
-        reply, limit = self.audience.reply, self._bus.max_payload
-        outgoing.check(reply, data, _headers(said, media), "", limit)
-        return data
+        Args:
+            said: A reply or an event.
+            as_json: The same, where it is encoded already.
 
-    async def _publish_to_inbox(self, event: Any, data: bytes) -> None:
-        self._last = time.monotonic()
+        Raises:
+            BadRequest: It cannot be sent.
+        """
         audience = self.audience
+        media = encoding.said_in(said, audience.media)
+        encoded = as_json if media == encoding.JSON else b""
+        data = encoded or encoding.encode(said, media)
+        sent = _headers(said, media)
+        claims = self._bus.claims
+        may = audience.takes_claims and isinstance(said, Done | DoneEvent)
+        if may and claims is not None and claims.is_large(data):
+            try:
+                name = await claims.put(audience.subjects.tenant, data)
+            except (BusUnavailable, NotFound, Overloaded) as failure:
+                _log.warning("a large reply is not put away: %s", failure.message)
+            else:
+                return b"{}", (sent or {}) | {headers.BODY: name}
+        outgoing.check(audience.reply, data, sent, "", self.max_payload)
+        return data, sent
+
+    async def _publish_to_inbox(self, event: Any, parcel: Parcel) -> None:
+        self._last = time.monotonic()
         self._sent += 1
         due = self._sent % PROBE_EVERY == 0 or isinstance(event, Status)
+        data, sent = parcel
         await self._bus.publish(
-            audience.reply,
+            self.audience.reply,
             data,
-            headers=_headers(event, audience.media),
+            headers=sent,
             reply=self._probe.subject if due and self._probe else "",
         )
 
@@ -355,7 +355,6 @@ async def refuse(
 
 def _headers(said: Any, media: str) -> dict[str, str] | None:
     """Headers by which readers know the encoding, and NATS tools a failure."""
-    media = encoding.said_in(said, media)
     found = {} if media == encoding.JSON else {headers.CONTENT_TYPE: media}
     if isinstance(said, Failed | FailedEvent):
         leaf = BY_CODE.get(said.code, Internal)

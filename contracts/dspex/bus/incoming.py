@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
+from dspex.contracts.bodies import read_claim
 from dspex.contracts.failures import BadRequest, DeadlineExceeded
 from dspex.contracts.headers import Headers
 from dspex.contracts.subjects import DEFAULT_TENANT, token
@@ -54,6 +55,8 @@ class Request(Struct, frozen=True, kw_only=True):
         cache: Whether a kept answer will do: ``use``, ``refresh``, ``off`` or empty.
         session: The session it is a turn of; empty: none.
         fence: That of the session's holder, as the router knows it.
+        claim: Name of its body, where that is in the object store; empty: it is here.
+        takes_claims: Whether the body of the reply may be there.
         headers: All headers, for trace context and for passing on.
     """
 
@@ -76,6 +79,8 @@ class Request(Struct, frozen=True, kw_only=True):
     cache: str = ""
     session: str = ""
     fence: int = 0
+    claim: str = ""
+    takes_claims: bool = False
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, at unix milliseconds ``now``."""
@@ -100,6 +105,7 @@ def read(
 
     Raises:
         BadRequest: A header is wrong; the failure's ``field`` names it.
+        Forbidden: It claims the body of another tenant.
         DeadlineExceeded: The deadline has passed.
     """
     found = message.headers
@@ -117,6 +123,8 @@ def read(
         stream=_stream(found.get(headers.STREAM, "")),
         route=found.get(headers.ROUTE) or "auto",
         cache=_cache(found.get(headers.CACHE, "")),
+        claim=read_claim(found.get(headers.BODY, ""), tenant, message.data),
+        takes_claims=headers.BODY in found,
     )
     if deadline <= now:
         raise DeadlineExceeded(

@@ -22,7 +22,7 @@ from dspex.bus.provisioning import PRIORITIES, Names, lane
 from dspex.bus.running import Attempt, Runner, stopping
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, jobs
-from dspex.contracts.envelope import Done, Failed, Reply, Status, failed
+from dspex.contracts.envelope import Failed, Reply, Status, failed
 from dspex.contracts.failures import BadRequest, Cancelled, Failure
 from dspex.contracts.headers import NO_HEADERS
 from dspex.contracts.job_records import DeadLetter, Job, JobRecord
@@ -195,7 +195,8 @@ class JobWorker:
             operation=job.operation,
             id=job.job,
             tenant=job.tenant,
-            body=bytes(job.body),
+            body=b"" if job.claim else bytes(job.body),
+            claim=job.claim,
             media=encoding.JSON,
             deadline=deadline,
             reply="",
@@ -220,7 +221,7 @@ class JobWorker:
         if step.do == "bury" and record is not None:
             await bury(self._store, job, record)
         if record is not None:
-            await tell_end(self._store, record, events, self._bus.max_payload)
+            await tell_end(self._store, record, events)
         await hand.delivery.ack()
 
     async def _answer_again(self, delivery: Delivery, job: Job) -> None:
@@ -228,7 +229,7 @@ class JobWorker:
         kept = await self._store.read(job.tenant, job.job)
         if kept is not None and delivery.delivered > 1:
             again = replace(kept.record, number=kept.record.number + 1)
-            await tell_end(self._store, again, None, self._bus.max_payload)
+            await tell_end(self._store, again)
         await delivery.ack()
 
     async def _bury_unread(self, delivery: Delivery, failure: BadRequest) -> None:
@@ -262,22 +263,18 @@ async def bury(store: JobStore, job: Job | None, record: JobRecord) -> None:
 
 
 async def tell_end(
-    store: JobStore, record: JobRecord, events: Events | None, limit: int
+    store: JobStore, record: JobRecord, events: Events | None = None
 ) -> None:
-    """Tell how a job ended; outputs too large for an event are left out.
+    """Tell how a job ended.
 
     Args:
         store: Of jobs.
         record: As it was stored.
         events: Where the attempt was told; default: those of its latest change.
-        limit: Largest message, bytes.
     """
     reply = await store.result_of(record)
     if reply is None:
         return
-    too_large = record.blob is not None and record.blob.size > limit // 2
-    if too_large and isinstance(reply, Done):
-        reply = replace(reply, outputs={})
     await (events or store.events(record.tenant, record)).finish(reply)
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dspex.bus.audiences import Audience
 from dspex.bus.core import NoResponders
 from dspex.bus.durable import API, Appender, Entry, api
-from dspex.bus.events import Audience, Events
+from dspex.bus.events import Events
 from dspex.bus.provisioning import DAY, Names
 from dspex.bus.stores import OPERATION, SEQUENCE, Blobs
 from dspex.contracts import encoding
@@ -84,16 +85,15 @@ class JobStore:
             headers = {SCHEDULE: _at(job.not_before), SCHEDULE_TARGET: subject}
             subject = self.subjects.later_job(job.tenant, job.job)
         known_by = f"{key(job.tenant, job.job)}.{job.digest}.{job.generation}"
-        sequence = await self._appender.append(
-            Entry(
-                subject=subject,
-                data=encoding.encode(job),
-                message_id=known_by,
-                headers=headers,
-            ),
-            timeout=PATIENCE,
-        )
-        return 0 if later else sequence
+        data = encoding.encode(job)
+        entry = Entry(subject=subject, data=data, message_id=known_by, headers=headers)
+        stored = await self._appender.store(entry, timeout=PATIENCE)
+        if stored.duplicate:
+            # It may be that of a job which has ended and is forgotten, and then it
+            # never comes again. Where it does come, the record is for one of the two.
+            again = replace(entry, message_id="")
+            stored = await self._appender.store(again, timeout=PATIENCE)
+        return 0 if later else stored.sequence
 
     async def bury(self, letter: DeadLetter, pool: str, known_by: str) -> int:
         """Put a dead letter into its stream; returns its sequence."""

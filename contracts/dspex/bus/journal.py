@@ -16,7 +16,7 @@ from dspex.bus.batches import STORED, SUBJECT, batch, sequence_of
 from dspex.bus.provisioning import Names
 from dspex.bus.stores import Blobs
 from dspex.contracts import encoding
-from dspex.contracts.envelope import Event, Requested
+from dspex.contracts.envelope import DoneEvent, Event, Requested
 from dspex.contracts.failures import Failure, NotFound
 from dspex.contracts.records import Cut, Record
 from dspex.contracts.subjects import DEFAULT_TENANT
@@ -145,24 +145,30 @@ class Reader:
 
     async def whole(self, entry: Entry) -> Entry | Damaged:
         """An entry with what was stored apart, put back in."""
-        cut = entry.said.cut if isinstance(entry.said, Requested | Record) else None
+        cut = getattr(entry.said, "cut", None)
         if cut is None:
             return entry
         try:
-            said = await self._whole(entry.said, cut)
+            said = await self.restored(entry.said, cut)
         except Failure as failure:
             return Damaged(
                 sequence=entry.sequence, subject=entry.subject, why=failure.message
             )
         return replace(entry, said=said, data=encoding.encode(said))
 
-    async def _whole(self, said: Event | Record, cut: Cut) -> Event | Record:
+    async def restored(self, said: Event | Record, cut: Cut) -> Event | Record:
+        """What was said, with what was stored apart.
+
+        Raises:
+            NotFound: It is not there.
+        """
         if not cut.blob:
             raise NotFound(f"{cut.bytes} bytes were left out: {cut.why}.")
         data = await self.blobs.get(cut.blob)
         if isinstance(said, Requested):
             return replace(said, body=encoding.decode(data, Any), cut=None)
-        found: Record = encoding.decode(data, Record)
+        wanted = Event if isinstance(said, DoneEvent) else Record
+        found: Event | Record = encoding.decode(data, wanted)
         return found
 
     async def _all_of(self, request: str, tenant: str) -> list[Message]:

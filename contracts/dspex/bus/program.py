@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dspex.bus import journaling, logs, settings, tracing
+from dspex.bus.claims import Claims
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.bus.tasks import Tasks
 from dspex.contracts.configuration import Configuration, ConfigurationError
@@ -122,6 +123,7 @@ async def _serve(
     environ: dict[str, str],
 ) -> int:
     bus = await connect(bus_settings(configuration, arguments.url, name))
+    bus.claims = Claims(bus, configuration.prefix, configuration.bodies)
     tasks = Tasks()
     await journaling.start(bus, configuration, name, tasks)
     stop = asyncio.Event()

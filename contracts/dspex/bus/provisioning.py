@@ -119,6 +119,11 @@ class Names(Struct, frozen=True):
         return f"{self.prefix}_programs"
 
     @property
+    def datasets(self) -> str:
+        """Key-value bucket: versions of datasets; object store: their examples."""
+        return f"{self.prefix}_datasets"
+
+    @property
     def blobs(self) -> str:
         """Object store of large bodies."""
         return f"{self.prefix}_blobs"
@@ -201,12 +206,21 @@ def declared(
         ),
         _bucket(names.pools, replicas),
         _bucket(names.programs, replicas, history=64),
+        _bucket(names.datasets, replicas, history=64),
+        StreamConfig(
+            name=f"OBJ_{names.datasets}",
+            subjects=[f"$O.{names.datasets}.C.>", f"$O.{names.datasets}.M.>"],
+            discard="new",
+            num_replicas=replicas,
+            allow_rollup_hdrs=True,
+        ),
         StreamConfig(
             name=f"OBJ_{names.blobs}",
             subjects=[f"$O.{names.blobs}.C.>", f"$O.{names.blobs}.M.>"],
             discard="new",
             max_age=DAY,
             num_replicas=replicas,
+            allow_msg_ttl=True,
             allow_rollup_hdrs=True,
         ),
     ]

@@ -113,8 +113,11 @@ class Recent:
 
 
 def digest_of(request: Request) -> bytes:
-    """What a request asks, so that two can be told apart."""
-    said = f"{request.operation} {request.media} ".encode()
+    """What a request asks, so that two can be told apart.
+
+    A body that is elsewhere is known by its name: who sends it again names it again.
+    """
+    said = f"{request.operation} {request.media} {request.claim} ".encode()
     return hashlib.sha256(said + request.body).digest()
 
 

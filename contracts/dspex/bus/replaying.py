@@ -27,9 +27,9 @@ from dspex.contracts.replays import Asked, FromRecord
 from dspex.contracts.subjects import answerable
 
 if TYPE_CHECKING:
+    from dspex.bus.audiences import Audience
     from dspex.bus.calling import Functions
     from dspex.bus.core import Bus, Message, Subscription
-    from dspex.bus.events import Audience
     from dspex.contracts.replays import Script
     from dspex.contracts.subjects import Subjects
 

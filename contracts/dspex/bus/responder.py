@@ -43,6 +43,7 @@ class Profile(Struct, frozen=True, kw_only=True):
         operation_of: The operation a direct message asks for.
         operations: What it does.
         spare: What it can do when nobody else does.
+        lacks: What it has not of all that requests may need.
         weight: How much of the work it takes.
         lms: Names of the language models it is set up for.
         lm: The one used by requests that name none.
@@ -57,6 +58,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     operation_of: Callable[[Message], str]
     operations: list[str]
     spare: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
     weight: float = 1.0
     lms: list[str] = field(default_factory=list)
     lm: str = ""
@@ -165,6 +167,7 @@ class Responder:
             at=0.0,
             operations=profile.operations,
             spare=profile.spare,
+            lacks=profile.lacks,
             concurrency=slots.concurrency,
             queue=slots.queue,
             in_flight=slots.in_flight,

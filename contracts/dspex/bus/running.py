@@ -207,11 +207,11 @@ class Runner:
         margin = min(0.1, remaining * 0.05)
         limit = asyncio.timeout(remaining - margin)
         try:
-            async with limit:
-                body = _body(request, self._identity.operations)
+            async with limit, attempt.events.whole(request) as whole:
+                body = _body(whole, self._identity.operations)
                 attempt.events.reply_in(body.options.accept)
                 if request.reason == DIRECT:
-                    await tell_requested(attempt.events, request, body)
+                    await tell_requested(attempt.events, whole, body)
                 attempt.idempotent = is_idempotent(request.operation, body)
                 stays = body.options.on_disconnect == "continue"
                 async with (

@@ -24,12 +24,13 @@ from dspex.bus.durable import (
     Appender,
     Entry,
     StreamConfig,
+    api,
     ensure_stream,
 )
 from dspex.contracts import encoding
-from dspex.contracts.failures import BadRequest, BusUnavailable, Conflict, NotFound
+from dspex.contracts.failures import BadRequest, Conflict, NotFound
 from dspex.contracts.headers import STATUS
-from dspex.contracts.subjects import token
+from dspex.contracts.subjects import is_token, token
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
@@ -147,17 +148,30 @@ class Leases:
         return f"{self._root}.{token(key, 'key')}"
 
 
-class _Described(Struct, kw_only=True):
-    """What the object store keeps about one object (ADR-20)."""
+class Described(Struct, kw_only=True):
+    """What the object store keeps about one object (ADR-20).
+
+    Attributes:
+        name: Of the object.
+        bucket: Where it is.
+        nuid: Of its chunks.
+        size: Bytes.
+        chunks: How many there are.
+        digest: Of all of them.
+        mtime: When it was stored.
+        options: How it was cut.
+        deleted: It was there.
+    """
 
     name: str
-    bucket: str
+    bucket: str = ""
     nuid: str
     size: int
-    mtime: str
     chunks: int
     digest: str
-    options: dict[str, Any]
+    mtime: str = ""
+    options: dict[str, Any] | None = None
+    deleted: bool = False
 
 
 class Blobs:
@@ -186,12 +200,43 @@ class Blobs:
                 subjects=[f"{root}.C.>", f"{root}.M.>"],
                 discard="new",
                 max_age=self._ttl,
+                allow_msg_ttl=True,
                 allow_rollup_hdrs=True,
             ),
         )
 
-    async def put(self, name: str, data: bytes) -> None:
+    async def delete(self, name: str) -> None:
+        """Take an object away; harmless if it is not there.
+
+        Raises:
+            BusUnavailable: It is not known whether it is gone.
+        """
+        try:
+            described = await self.find(name)
+        except NotFound:
+            return
+        for subject in (self._about(name), self._chunks(described.nuid)):
+            await api(self._bus, f"STREAM.PURGE.{self._stream}", {"filter": subject})
+
+    async def exists(self) -> bool:
+        """Whether the bucket is there.
+
+        Raises:
+            BusUnavailable: JetStream does not answer.
+        """
+        try:
+            await api(self._bus, f"STREAM.INFO.{self._stream}")
+        except NotFound:
+            return False
+        return True
+
+    async def put(self, name: str, data: bytes, ttl: int | None = None) -> None:
         """Store ``data``; what had this name before ends with its own time.
+
+        Args:
+            name: What it is called.
+            data: The object.
+            ttl: Seconds after which it ends; default: when the bucket says.
 
         Raises:
             BusUnavailable: Not all of it was acknowledged; it is not there.
@@ -199,9 +244,11 @@ class Blobs:
         nuid = uuid4().hex
         chunks = range(0, len(data), CHUNK)
         for start in chunks:
-            chunk = Entry(subject=self._chunks(nuid), data=data[start : start + CHUNK])
-            await self._appender.append(chunk)
-        described = _Described(
+            part = data[start : start + CHUNK]
+            await self._appender.append(
+                Entry(subject=self._chunks(nuid), data=part, ttl=ttl)
+            )
+        described = Described(
             name=name,
             bucket=self._bucket,
             nuid=nuid,
@@ -216,6 +263,7 @@ class Blobs:
                 subject=self._about(name),
                 data=msgspec.json.encode(described),
                 headers={"Nats-Rollup": "sub"},
+                ttl=ttl,
             )
         )
 
@@ -224,23 +272,50 @@ class Blobs:
 
         Raises:
             NotFound: There is none, or it has ended.
+            BadRequest: It is not what its description says.
             BusUnavailable: It could not be read whole.
         """
+        return await self.read(await self.find(name))
+
+    async def find(self, name: str) -> Described:
+        """What is known of the object stored as ``name``.
+
+        Raises:
+            NotFound: There is none, or it has ended.
+            BadRequest: It is no object.
+        """
         about = await last_message(self._bus, self._stream, self._about(name))
-        if about is None:
+        found: Described | None = None
+        if about is not None and about.data:
+            found = encoding.decode(about.data, Described)
+        if found is None or found.deleted:
             raise NotFound(
                 f"There is no blob {name[:80]!r}.",
                 hint=f"Blobs end after {self._ttl:g} s; send it again.",
             )
-        described: _Described = encoding.decode(about.data, _Described)
+        if not is_token(found.nuid):  # a wildcard would read what others stored
+            raise _forged(name)
+        return found
+
+    async def read(self, described: Described) -> bytes:
+        """The data of an object, checked against its description.
+
+        Memory is bounded by the size that the description says.
+
+        Raises:
+            NotFound: It has ended.
+            BadRequest: It is not what its description says.
+            BusUnavailable: It could not be read whole.
+        """
         data = b"".join(await self._read(described))
-        if _digest(data) != described.digest:
-            raise BusUnavailable(f"Blob {name[:80]!r} was read with a wrong digest.")
+        # Some clients write the digest without its padding.
+        if _digest(data).rstrip("=") != described.digest.rstrip("="):
+            raise _forged(described.name)
         return data
 
-    async def _read(self, described: _Described) -> list[bytes]:
+    async def _read(self, described: Described) -> list[bytes]:
         chunks: list[bytes] = []
-        after = 0
+        after = size = 0
         while len(chunks) < described.chunks:
             found = await batch(
                 self._bus, self._stream, after, self._chunks(described.nuid)
@@ -250,6 +325,9 @@ class Blobs:
                     f"Blob {described.name[:80]!r} ended.", hint="Send it again."
                 )
             chunks += [message.data for message in found]
+            size += sum(len(message.data) for message in found)
+            if size > described.size:
+                raise _forged(described.name)
             after = sequence_of(found[-1])
         return chunks
 
@@ -268,6 +346,13 @@ async def last_message(bus: NatsBus, stream: str, subject: str) -> Message | Non
     except (TimeoutError, NoResponders):
         raise silent(stream) from None
     return None if found.headers.get(STATUS) else found
+
+
+def _forged(name: str) -> BadRequest:
+    return BadRequest(
+        f"Blob {name[:80]!r} is not what its description says.",
+        hint="Store it anew, with the object store of your NATS client.",
+    )
 
 
 def _digest(data: bytes) -> str:

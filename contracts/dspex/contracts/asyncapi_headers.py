@@ -51,6 +51,12 @@ REQUEST_HEADERS: dict[str, Schema] = {
         "enum": ["use", "refresh", "off"],
         "description": "Whether a kept answer will do; the router's default if absent.",
     },
+    headers.BODY: {
+        "type": "string",
+        "pattern": r"^(accept|[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64})$",
+        "description": "Name of the object, in the object store of large bodies, that "
+        "holds the body; or `accept`: the reply may be there.",
+    },
     headers.TRACEPARENT: {
         "type": "string",
         "description": "W3C trace context of the caller.",
@@ -78,6 +84,11 @@ REPLY_HEADERS: dict[str, Schema] = {
         "enum": list(CONTENT_TYPES),
         "default": JSON,
         "description": "Encoding of the body.",
+    },
+    headers.BODY: {
+        "type": "string",
+        "description": "Name of the object that holds the body, which is then `{}` "
+        "here; only where the request said that it may be.",
     },
 }
 """Headers of a reply or an event."""

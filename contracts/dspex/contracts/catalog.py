@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from dspex.contracts import (
+    dataset_requests,
     job_requests,
     learning_requests,
     native_requests,
@@ -135,6 +136,39 @@ _ALL = (
         outputs=program_requests.DescribedProgram,
         implementation="state",
         fresh=True,
+    ),
+    Operation(
+        name="dataset.put",
+        summary="Store a new version of a dataset.",
+        request=dataset_requests.PutDataset,
+        outputs=dataset_requests.StoredDataset,
+        implementation="state",
+        idempotent=False,
+        columns=True,
+    ),
+    Operation(
+        name="dataset.get",
+        summary="Say what a stored dataset is, with its examples.",
+        request=dataset_requests.GetDataset,
+        outputs=dataset_requests.StoredDataset,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="dataset.list",
+        summary="Say which datasets are stored.",
+        request=dataset_requests.ListDatasets,
+        outputs=dataset_requests.DatasetList,
+        implementation="state",
+        fresh=True,
+    ),
+    Operation(
+        name="dataset.delete",
+        summary="Delete a stored dataset.",
+        request=dataset_requests.DeleteDataset,
+        outputs=dataset_requests.DeletedDataset,
+        implementation="state",
+        idempotent=False,
     ),
     Operation(
         name="program.delete",

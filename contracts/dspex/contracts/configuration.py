@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dspex.contracts import catalog, encoding
+from dspex.contracts.bodies import Bodies
 from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.journaling import Journal
@@ -23,6 +24,8 @@ from dspex.contracts.pooling import Pool, Supervising
 from dspex.contracts.program_settings import OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
 from dspex.contracts.replay_settings import Replaying
+from dspex.contracts.sharing import Fallback as Fallback
+from dspex.contracts.sharing import Tenant as Tenant
 from dspex.contracts.subjects import DEFAULT_PREFIX, Subjects, token
 
 if TYPE_CHECKING:
@@ -115,37 +118,6 @@ class Router(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decisions: Annotated[int, Meta(ge=0, le=100_000)] = 1000
 
 
-class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[fallbacks.<operation>]``, or ``"*"`` for all without their own.
-
-    Attributes:
-        pools: The pools that may answer, the preferred first; the next ones when
-            those before them cannot. Empty: all pools alike.
-        lms: For a language model, those to try in its place when it fails.
-    """
-
-    pools: list[str] = field(default_factory=list)
-    lms: dict[str, list[str]] = field(default_factory=dict)
-
-
-class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[tenants.<name>]``, or ``"*"`` for all without their own.
-
-    All routers together allow this much: each one its share.
-
-    Attributes:
-        rate_per_s: Requests per second; absent: any number.
-        burst: Requests at once that a tenant may send after a pause.
-        concurrency: Requests in hand at a time; absent: any number.
-        weight: Its share where tenants wait for the same slots.
-    """
-
-    rate_per_s: Annotated[float, Meta(ge=1e-6, le=1e6)] | None = None
-    burst: Annotated[int, Meta(ge=1)] = 10
-    concurrency: Annotated[int, Meta(ge=1)] | None = None
-    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
-
-
 _SECTIONS: dict[str, type[Struct]] = {
     "NATS": Nats,
     "ROUTER": Router,
@@ -155,6 +127,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "LMS": Lm,
     "POOLS": Pool,
     "JOURNAL": Journal,
+    "BODIES": Bodies,
     "REPLAY": Replaying,
 }
 """The struct of each section that variables can override."""
@@ -176,6 +149,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tools: Which functions programs may call.
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
+        bodies: Requests and replies too large for a message.
         replay: Replays that are asked for on the bus.
     """
 
@@ -191,6 +165,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tools: Tools = field(default_factory=Tools)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    bodies: Bodies = field(default_factory=Bodies)
     replay: Replaying = field(default_factory=Replaying)
 
     @property

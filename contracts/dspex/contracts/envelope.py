@@ -279,10 +279,12 @@ class DoneEvent(_Event, frozen=True, kw_only=True, tag="done"):
     Attributes:
         outputs: A value per output field.
         metadata: Who answered, why, and how long it took.
+        cut: What of it had no room; then ``outputs`` is empty.
     """
 
     outputs: dict[str, Any]
     metadata: Metadata
+    cut: Cut | None = None
 
 
 class FailedEvent(_Event, frozen=True, kw_only=True, tag="failed"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from dspex.contracts import (
     admin,
+    dataset_examples,
     envelope,
     job_examples,
     learning_examples,
@@ -66,6 +67,7 @@ REQUESTS: dict[str, Body] = {
     ),
     **program_examples.REQUESTS,
     **learning_examples.REQUESTS,
+    **dataset_examples.REQUESTS,
     **native_examples.REQUESTS,
     **job_examples.REQUESTS,
     **session_examples.REQUESTS,
@@ -132,6 +134,10 @@ REPLIES: dict[str, envelope.Done] = {
     **{
         name: _done(outputs, _PYTHON)
         for name, outputs in learning_examples.OUTPUTS.items()
+    },
+    **{
+        name: _done(outputs, _STATE)
+        for name, outputs in dataset_examples.OUTPUTS.items()
     },
     **{
         name: _done(outputs, _NATIVE)

@@ -26,6 +26,10 @@ STREAM = "Dspex-Stream"
 CACHE = "Dspex-Cache"
 """Whether a kept answer will do: ``use``, ``refresh`` (ask, and keep), ``off``."""
 
+BODY = "Dspex-Body"
+"""Where the body is: the name of an object in the object store of large bodies. Of a
+request also ``accept``: the body is here, and that of the reply may be there."""
+
 OPERATION = "Dspex-Operation"
 """What to run, on subjects that do not name it (a pool's or a worker's)."""
 

@@ -45,6 +45,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         at: Unix milliseconds by its own clock.
         operations: What it can do.
         spare: What it can do when nobody else does.
+        lacks: What it has not of all that requests may need, such as ``adapter:xml``,
+            ``module:rlm`` or ``optimizer:GEPA``.
         concurrency: Requests it runs at a time.
         queue: Requests it lets wait beyond those.
         in_flight: Requests running.
@@ -81,6 +83,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     at: float
     operations: list[str]
     spare: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
     concurrency: Annotated[int, Meta(ge=1, le=MOST)]
     queue: Count = 0
     in_flight: Count = 0

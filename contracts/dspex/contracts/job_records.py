@@ -25,7 +25,7 @@ class Job(Struct, frozen=True, kw_only=True):
         job: Its id.
         tenant: Whose it is.
         operation: What to do.
-        body: The body of the request, JSON.
+        body: The body of the request, JSON; null where ``claim`` is.
         digest: Of everything that was asked, so that two jobs are not taken for one.
         pool: Whose workers do it.
         priority: 1 first, 5 last.
@@ -37,6 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
         backoff_s: Seconds before the second attempt.
         keep_result_s: Seconds its record is kept once it has ended.
         generation: How often it was taken back from the dead letters.
+        claim: Name of the body, where that is too large for a message.
     """
 
     job: str
@@ -54,6 +55,7 @@ class Job(Struct, frozen=True, kw_only=True):
     backoff_s: float
     keep_result_s: int
     generation: int = 0
+    claim: str = ""
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):

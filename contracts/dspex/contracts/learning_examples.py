@@ -51,6 +51,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
                 "failure": None,
             }
         ],
+        "dataset": "",
     },
     "program.optimize": {
         "specification": {
@@ -74,6 +75,8 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "scored": 1,
         "name": "capitals",
         "version": 2,
+        "trainset": "",
+        "valset": "",
     },
 }
 """The outputs that answer the request of the same operation."""

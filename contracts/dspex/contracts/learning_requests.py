@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from dspex.contracts.dataset_requests import DatasetName, Examples
 from dspex.contracts.optimizers import Optimizer
 from dspex.contracts.program_parts import is_self_contained
 from dspex.contracts.program_specs import Name, Program
 from dspex.contracts.requests import Body, LmConfig
 
-Examples = Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=100_000)]
 Threads = Annotated[int, Meta(ge=1, le=64)]
 
 
@@ -45,7 +45,8 @@ class Evaluate(Body, frozen=True, kw_only=True):
 
     Attributes:
         program: A specification, or the name of a stored program.
-        dataset: The examples; as an Arrow column of structs, ``example``.
+        dataset: The examples, as an Arrow column of structs ``example``; or the name
+            of a stored dataset: ``name`` for its newest version, ``name@3`` for that.
         metric: What scores an answer.
         also: Further metrics, by the names that the outputs shall have for them.
         inputs: The fields of the examples that are inputs; default: the program's.
@@ -57,7 +58,7 @@ class Evaluate(Body, frozen=True, kw_only=True):
     """
 
     program: Program
-    dataset: Examples
+    dataset: Examples | DatasetName
     metric: Metric
     also: Annotated[dict[str, Metric], Meta(max_length=16)] = field(
         default_factory=dict
@@ -70,8 +71,16 @@ class Evaluate(Body, frozen=True, kw_only=True):
     config: LmConfig = field(default_factory=LmConfig)
 
     @property
+    def examples(self) -> list[dict[str, Any]]:
+        """The examples, once they are here."""
+        assert isinstance(self.dataset, list)
+        return self.dataset
+
+    @property
     def repeatable(self) -> bool:
-        """Not where it names programs, which may change, or functions, which act."""
+        """Not where it names what may change, or functions, which act."""
+        if isinstance(self.dataset, str):
+            return False
         metrics = (self.metric, *self.also.values())
         remote = any(one.subject is not None for one in metrics)
         return is_self_contained(self.program) and not remote
@@ -118,6 +127,8 @@ class Evaluated(Struct, frozen=True, kw_only=True):
         means: Of the scores by the further metrics.
         scores: One per example, in order; as an Arrow column, ``score``.
         results: What became of each; as an Arrow column of JSON, ``result``.
+        dataset: The stored dataset that the examples are of, with its version; empty:
+            they came with the request.
     """
 
     score: float
@@ -127,6 +138,7 @@ class Evaluated(Struct, frozen=True, kw_only=True):
     means: dict[str, float] = {}
     scores: list[float] = []
     results: list[ExampleResult] | None = None
+    dataset: str = ""
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,8 +159,9 @@ class Optimize(Body, frozen=True, kw_only=True):
     Attributes:
         program: A specification, or the name of a stored program.
         optimizer: Which, with its arguments.
-        trainset: Examples to learn from.
-        valset: Examples to compare by; default: what the optimizer does without.
+        trainset: Examples to learn from, or the name of a stored dataset.
+        valset: Examples to compare by, or the name of such; default: what the
+            optimizer does without.
         metric: What scores an answer; only ``LabeledFewShot`` needs none.
         inputs: The fields of the examples that are inputs; default: the program's.
         teacher: The program that shows how, where the optimizer takes one; default:
@@ -167,8 +180,8 @@ class Optimize(Body, frozen=True, kw_only=True):
 
     program: Program
     optimizer: Optimizer
-    trainset: Examples
-    valset: Examples | None = None
+    trainset: Examples | DatasetName
+    valset: Examples | DatasetName | None = None
     metric: Metric | None = None
     inputs: list[str] | None = None
     teacher: Program | None = None
@@ -182,6 +195,18 @@ class Optimize(Body, frozen=True, kw_only=True):
     expected_version: Annotated[int, Meta(ge=0)] | None = None
     note: Annotated[str, Meta(max_length=1000)] = ""
 
+    @property
+    def to_learn(self) -> list[dict[str, Any]]:
+        """The examples to learn from, once they are here."""
+        assert isinstance(self.trainset, list)
+        return self.trainset
+
+    @property
+    def to_compare(self) -> list[dict[str, Any]]:
+        """The examples to compare by, once they are here; empty: none."""
+        assert not isinstance(self.valset, str)
+        return self.valset or []
+
 
 class Optimized(Struct, frozen=True, kw_only=True):
     """Outputs of ``program.optimize``.
@@ -194,6 +219,8 @@ class Optimized(Struct, frozen=True, kw_only=True):
         scored: Examples of that score.
         name: Of the program it was stored as; empty: it was not.
         version: The number it was given; 0: it was not stored.
+        trainset: The stored dataset it learned from, with its version.
+        valset: The stored dataset it was compared by.
     """
 
     specification: dict[str, Any]
@@ -203,3 +230,5 @@ class Optimized(Struct, frozen=True, kw_only=True):
     scored: int = 0
     name: str = ""
     version: int = 0
+    trainset: str = ""
+    valset: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -175,8 +176,12 @@ def _fields(wanted: Any) -> list[msgspec.structs.FieldInfo]:
         field
         for one in _alternatives(wanted)
         if isinstance(one, type) and issubclass(one, msgspec.Struct)
-        for field in msgspec.structs.fields(one)
+        for field in _fields_of(one)
     ]
+
+
+# Each time it would evaluate the annotations anew.
+_fields_of = cache(msgspec.structs.fields)
 
 
 def _choices(wanted: Any) -> list[str]:

@@ -47,6 +47,8 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             no limit.
         nice: How far its workers give way to other processes: 0 to 19.
         cpus: Numbers of the CPUs its workers may use; empty: all.
+        cpu_quota: CPU time that one worker gets, in CPUs, such as 0.5; needs
+            ``supervisor.cgroup``; absent: any.
         threads: Threads of numerical libraries in one worker.
         max_files: Most files a worker may have open; absent: the system's limit.
         max_children: Most processes a worker may have started at a time; one that
@@ -80,6 +82,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_mib: Annotated[int, Meta(ge=1)] | None = None
     nice: Annotated[int, Meta(ge=0, le=19)] = 0
     cpus: list[int] = field(default_factory=list)
+    cpu_quota: Annotated[float, Meta(ge=0.01)] | None = None
     threads: Annotated[int, Meta(ge=1)] = 1
     max_files: Annotated[int, Meta(ge=64)] | None = None
     max_children: Annotated[int, Meta(ge=0)] | None = None
@@ -101,8 +104,11 @@ class Supervising(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         down_after_s: How long fewer workers must have been enough before a pool
             that scales by itself has fewer, seconds.
         target: Share of their places that the workers of such a pool shall use.
+        cgroup: Folder of a cgroup, version 2, below which each worker gets its own;
+            absent: none does.
     """
 
     starting: Annotated[int, Meta(ge=1)] | None = None
     down_after_s: Annotated[float, Meta(ge=0)] = 60.0
     target: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    cgroup: str | None = None

@@ -166,9 +166,11 @@ class PoolWish(Struct, frozen=True, kw_only=True):
 
     Attributes:
         processes: So many, on all hosts together.
+        drained: Whether a pool that scales by itself stays empty until it is scaled.
     """
 
     processes: Processes
+    drained: bool = False
 
 
 class HostWish(Struct, frozen=True, kw_only=True):

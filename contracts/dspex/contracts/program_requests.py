@@ -18,8 +18,7 @@ from dspex.contracts.program_specs import (
 )
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.signatures import Signature, SignatureSpec
-
-Version = Annotated[int, Meta(ge=1)]
+from dspex.contracts.versions import Record, Version
 
 
 class React(Body, frozen=True, kw_only=True):
@@ -297,23 +296,13 @@ class ToolList(Struct, frozen=True, kw_only=True):
     tools: list[OfferedTool]
 
 
-class StoredRecord(Struct, frozen=True, kw_only=True):
+class StoredRecord(Record, frozen=True, kw_only=True):
     """What is stored of one version: a value of the bucket of programs.
 
     Attributes:
-        version: Its number.
-        at: When, unix milliseconds.
-        digest: SHA-256 of the specification.
         specification: What it is; absent: the program was deleted here.
-        note: For people.
         score: How good it is, percent, if that was said.
-        sequences: Where in the bucket's stream the versions before it are.
     """
 
-    version: int
-    at: float
-    digest: str = ""
     specification: dict[str, Any] | None = None
-    note: str = ""
     score: float | None = None
-    sequences: dict[str, int] = {}

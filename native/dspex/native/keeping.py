@@ -1,16 +1,19 @@
-"""What is made ready once and kept, the least recently used leave first."""
+"""What is made ready once and kept, within bounds."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """A bounded cache.
+    """A bounded cache; the least recently used leave first.
 
     Args:
         entries: The most values kept.
@@ -51,3 +54,35 @@ class Kept(Generic[T]):
             while len(self._found) > self._entries or self._used > self._size:
                 _, (_, left) = self._found.popitem(last=False)
                 self._used -= left
+
+
+class Remembered(dict[str, T], Generic[T]):
+    """What was made of texts, so that an answer asked for again is not made again.
+
+    Args:
+        make: What makes a value of a text.
+        characters: How many characters the texts kept may have together; when they
+            would have more, all are forgotten.
+    """
+
+    def __init__(self, make: Callable[[str], T], characters: int) -> None:
+        super().__init__()
+        self._make = make
+        self._characters = characters
+        self._used = 0
+
+    def __missing__(self, text: str) -> T:
+        value = self._make(text)
+        if len(text) > _LONGEST_REMEMBERED:
+            return value
+        self._used += len(text) + _EACH
+        if self._used > self._characters:
+            self.clear()
+            self._used = len(text) + _EACH
+        self[text] = value
+        return value
+
+
+_LONGEST_REMEMBERED = 20_000
+# What an entry weighs beyond its text, in characters.
+_EACH = 64

@@ -42,14 +42,12 @@ class Entry(Struct, frozen=True, kw_only=True):
         tenant: Who asks.
         priority: 1 first, 5 last.
         expires: When it waits no longer: its queue timeout or its deadline.
-        payload: Whatever the caller wants to find again.
     """
 
     key: Any
     tenant: str
     priority: int = 3
     expires: float = math.inf
-    payload: Any = None
 
 
 class Admitted(Struct, frozen=True):
@@ -57,7 +55,7 @@ class Admitted(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True):
-    """It waits; ``hand_out`` or ``expire`` returns it, unless it leaves before.
+    """It waits; ``hand_out`` returns it, unless its wait ends or it leaves before.
 
     Attributes:
         displaced: Who lost its place in the full queue to it, and is out.
@@ -103,7 +101,6 @@ class Gate:
         self._waiting: dict[Any, Entry] = {}
         self._held: set[Any] = set()
         self._ends: _Heap[Any] = _Heap()
-        self._over: dict[Any, Entry] = {}
         self.resize(limit, queue_limit)
 
     @property
@@ -128,18 +125,17 @@ class Gate:
         however important it is. A full queue makes room for it at the cost of the
         youngest of the least important, if that is less important than it: who came
         last has waited least in vain. A request whose wait has ended already is
-        never admitted: it is what ``expire`` returns next.
+        never admitted, and takes no place either.
 
         Raises:
             ValueError: Its key is at the gate already, or its priority is unknown.
         """
-        if any(entry.key in here for here in (self._held, self._waiting, self._over)):
+        if entry.key in self._held or entry.key in self._waiting:
             raise ValueError(f"{entry.key!r} is at the gate already.")
         if not 1 <= entry.priority <= LEVELS:
             raise ValueError(f"Priority {entry.priority}. Allowed: 1 to {LEVELS}.")
         self._lapse(now)
         if entry.expires <= now:
-            self._over[entry.key] = entry
             return Waiting()
         if not self._waiting and self.held < self._limit:
             self._held.add(entry.key)
@@ -165,7 +161,6 @@ class Gate:
         if (entry := self._waiting.get(key)) is not None:
             self._drop(entry)
         self._lapse(now)
-        self._over.pop(key, None)
 
     def hand_out(self, now: float) -> list[Entry]:
         """Give the free permits to those whose turn it is, in that order."""
@@ -177,19 +172,6 @@ class Gate:
             self._held.add(entry.key)
             admitted.append(entry)
         return admitted
-
-    def expire(self, now: float) -> list[Entry]:
-        """Those whose wait has ended and who have not left; each is told once."""
-        self._lapse(now)
-        over = list(self._over.values())
-        self._over.clear()
-        return over
-
-    def next_expiry(self) -> float | None:
-        """When ``expire`` has something to say; ``None`` if nobody waits."""
-        if self._over:
-            return next(iter(self._over.values())).expires
-        return self._ends.rank(self._ends.first()) if self._ends else None
 
     def position(self, key: Hashable) -> int | None:
         """How many go before it at most, of those who wait; ``None`` if it does not.
@@ -204,11 +186,9 @@ class Gate:
         return before + self._levels[entry.priority - 1].ahead(entry)
 
     def _lapse(self, now: float) -> None:
-        """Set those aside whose wait has ended: they count for nothing any more."""
+        """Drop those whose wait has ended: they count for nothing any more."""
         while self._ends and self._ends.rank(self._ends.first()) <= now:
-            entry = self._waiting[self._ends.first()]
-            self._drop(entry)
-            self._over[entry.key] = entry
+            self._drop(self._waiting[self._ends.first()])
 
     def _less_important(self, priority: int) -> Entry | None:
         levels = reversed(self._levels[priority:])

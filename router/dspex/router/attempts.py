@@ -40,6 +40,74 @@ class Tries(Struct, frozen=True, kw_only=True):
     idempotent: bool = True
 
 
+class Course:
+    """How the attempts at one request went so far.
+
+    Attributes:
+        lost: Attempts that ended with their worker.
+        failed: Attempts that failed otherwise, with the language model of now.
+        left: Language models that were left for another, the one asked for first.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.failed = 0
+        self.left: list[str] = []
+
+    def chain_of(self, lm: str) -> str:
+        """The language model whose stand-ins may be asked, when ``lm`` is asked now."""
+        return self.left[0] if self.left else lm
+
+    def leave(self, lm: str) -> None:
+        """Ask another language model from now on."""
+        self.left.append(lm)
+        self.failed = 0
+
+    def after(
+        self, failure: Failed, lm: str, rest: Rest, limits: Limits
+    ) -> Again | None:
+        """Count an attempt that failed, and decide whether another one follows.
+
+        Args:
+            failure: What it ended with.
+            lm: The language model that was asked; empty: none.
+            rest: What there is left.
+            limits: How often it may be tried.
+
+        Returns:
+            As `after_failure`.
+        """
+        if failure.category == WorkerLost.category:
+            self.lost += 1
+        else:
+            self.failed += 1
+        tries = Tries(
+            lost=self.lost,
+            failed=self.failed,
+            lms=tuple(one for one in rest.lms if one not in (lm, *self.left)),
+            remaining=rest.remaining,
+            idempotent=rest.idempotent,
+        )
+        again = after_failure(failure, tries, limits)
+        if again is not None and again.lm:
+            self.leave(lm)
+        return again
+
+
+class Rest(Struct, frozen=True, kw_only=True):
+    """What there is left for a request.
+
+    Attributes:
+        lms: Language models that may stand in, those tried before included.
+        remaining: Seconds until the deadline.
+        idempotent: Whether the request may run more than once.
+    """
+
+    lms: tuple[str, ...] = ()
+    remaining: float
+    idempotent: bool = True
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """How often a request may be tried again.
 

@@ -8,6 +8,7 @@ configured, is a NATS key-value bucket that the routers share.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 
 OVERHEAD = 200
 """Bytes a kept answer takes beside its own: its key and its place."""
+
+SHARED_WITHIN = 0.25
+"""Seconds that are spent on what routers share: it helps, or it is done without."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -124,9 +128,11 @@ class Cache:
         self._keep_here(key, _Kept(data, self._ttl))
         if self._shared is not None:
             try:
-                await self._shared.put(key, data)
-            except Failure as failure:
-                self._unshared.warning("an answer is not shared: %s", failure.message)
+                async with asyncio.timeout(SHARED_WITHIN):
+                    await self._shared.put(key, data)
+            except (Failure, TimeoutError) as problem:
+                why = str(problem) or f"not done within {SHARED_WITHIN} s"
+                self._unshared.warning("an answer is not shared: %s", why)
 
     def _keep_here(self, key: str, kept: _Kept) -> None:
         if len(kept.data) + OVERHEAD <= self._kept.maxsize:

@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from dspex.contracts import headers
 from dspex.contracts.envelope import Candidate, Decision
 from dspex.contracts.failures import BadRequest, NoWorker, nearest
+from dspex.contracts.features import NONE
 from dspex.router.targets import gpu_free_mib, gpu_promised, sound
 
 if TYPE_CHECKING:
@@ -86,9 +88,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
         pools: Those that may answer, the preferred first; empty: all alike.
         full: Pools that had no place to wait.
         dspy: Releases of DSPy that may run it, as a version specifier; empty: any.
+        features: What not every worker has, such as ``module:rlm``.
         gpu_mib: GPU memory it needs, MiB.
         tried: Incarnations that fell through already.
         holder: The incarnation that holds the session it is a turn of; empty: none.
+        known: Whether it goes to who had this very request, and so has its end, or
+            will.
         why_again: Why the last one did: ``after_busy``, ``after_worker_lost``, ….
     """
 
@@ -98,15 +103,22 @@ class Wanted(Struct, frozen=True, kw_only=True):
     pools: tuple[str, ...] = ()
     full: frozenset[str] = frozenset()
     dspy: str = ""
+    features: frozenset[str] = NONE
     gpu_mib: int = 0
     tried: frozenset[str] = frozenset()
     holder: str = ""
+    known: bool = False
     why_again: str = ""
+
+    def admits(self, target: Target) -> bool:
+        """Whether it may go to ``target``, whatever that can do."""
+        held = not self.holder or self.holder == target.beat.worker
+        return held and self.route.admits(target)
 
     @property
     def is_plain(self) -> bool:
         """Whether it asks for nothing that few requests ask for."""
-        return not (self.full or self.dspy or self.pools)
+        return not (self.full or self.dspy or self.pools or self.features)
 
 
 def read_versions(text: str) -> str:
@@ -137,6 +149,9 @@ def choose(wanted: Wanted, targets: Collection[Target], random: Random) -> Decis
     Raises:
         NoWorker: Nobody fits; the message says what is there instead.
     """
+    if wanted.features and not any(_would_fit(one, wanted) for one in targets):
+        # Then one that lacks it says what to do; it knows better.
+        wanted = replace(wanted, features=NONE)
     able = [one for one in targets if _fits(one, wanted, one.beat.operations)]
     if not able:
         able = [one for one in targets if _fits(one, wanted, one.beat.spare)]
@@ -203,12 +218,22 @@ def _fits(target: Target, wanted: Wanted, operations: Collection[str]) -> bool:
     )
 
 
+def _would_fit(target: Target, wanted: Wanted) -> bool:
+    """Whether a process could answer, if it were ready and had a place."""
+    return (
+        wanted.operation in target.beat.operations
+        and wanted.route.admits(target)
+        and _fits_wishes(target, replace(wanted, full=frozenset()))
+    )
+
+
 def _fits_wishes(target: Target, wanted: Wanted) -> bool:
     beat = target.beat
     return (
         beat.pool not in wanted.full
         and (not wanted.pools or beat.pool in wanted.pools)
         and (not (wanted.dspy and beat.dspy) or _runs(wanted.dspy, beat.dspy))
+        and (not wanted.features or wanted.features.isdisjoint(beat.lacks))
     )
 
 

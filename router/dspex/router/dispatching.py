@@ -21,7 +21,7 @@ from dspex.contracts.failures import (
     WorkerLost,
 )
 from dspex.contracts.words import FinishedWord
-from dspex.router.attempts import Limits, Tries, after_failure
+from dspex.router.attempts import Limits, Rest
 from dspex.router.choosing import choose, may_come, to_holder
 from dspex.router.places import QueueFull
 from dspex.router.retries import backoff
@@ -85,6 +85,7 @@ class Dispatcher:
                 answer.
         """
         last: Failed | None = None
+        ticket.was_busy = False
         while True:
             try:
                 choice, wanted, end = await self._try(ticket, wanted, last, keep=keep)
@@ -170,7 +171,7 @@ class Dispatcher:
         finally:
             now = parts.clock()
             parts.health.end(calls, code, now - begun, now)
-        if code == "done":
+        if code == "done" and not choice.wanted.known:
             parts.times.record(choice.kind, now - begun, now)
         ticket.accepted = isinstance(end, FinishedWord)
         return choice.wanted, end
@@ -221,13 +222,14 @@ class Dispatcher:
             target = targets.get(decision.worker)
             assert target is not None
             lm = wanted.lm or target.beat.lm
-            if target.beat.implementation != "python" or not lm:
+            if wanted.known or target.beat.implementation != "python":
                 lm = ""
             kind = f"{wanted.operation} {lm}"
             if not lm or self._parts.health.admits_lm(kind, now):
                 break
-            wanted = self._other_lm(wanted, lm, kind)
-        self._check_time(ticket, kind.strip(), now)
+            wanted = self._other_lm(ticket, wanted, lm)
+        if not wanted.known:
+            self._check_time(ticket, kind.strip(), now)
         decision = replace(
             decision,
             attempt=ticket.attempt + 1,
@@ -266,13 +268,14 @@ class Dispatcher:
             ) from None
         return wanted
 
-    def _other_lm(self, wanted: Wanted, lm: str, kind: str) -> Wanted:
+    def _other_lm(self, ticket: Ticket, wanted: Wanted, lm: str) -> Wanted:
         """Take a language model that may stand in for one that is not to be asked."""
-        parts, now = self._parts, self._parts.clock()
-        for other in self._stand_ins(wanted.operation, lm):
-            if parts.health.admits_lm(f"{wanted.operation} {other}", now):
+        for other in self._stand_ins(ticket, wanted, lm):
+            if other not in (lm, *ticket.course.left):
+                ticket.course.leave(lm)
                 return replace(wanted, lm=other, why_again="after_breaker")
-        pause = parts.health.lm_pause(kind, now)
+        kind, now = f"{wanted.operation} {lm}", self._parts.clock()
+        pause = self._parts.health.lm_pause(kind, now)
         raise LmUnavailable(
             f"The language model {lm!r} failed too often: it is left alone for "
             f"{pause:.1f} s.",
@@ -293,26 +296,14 @@ class Dispatcher:
 
     def _after(self, ticket: Ticket, choice: Choice, end: Failed) -> Again | None:
         """Count a failed attempt, and decide whether another one follows."""
-        if end.category == "infrastructure":
-            ticket.lost += 1
-        else:
-            ticket.failed += 1
-        parts, now = self._parts, self._parts.clock()
-        operation = choice.wanted.operation
-        lms = tuple(
-            lm
-            for lm in self._stand_ins(operation, choice.lm)
-            if lm not in ticket.used_lms
-            and parts.health.admits_lm(f"{operation} {lm}", now)
-        )
-        tries = Tries(
-            lost=ticket.lost,
-            failed=ticket.failed,
-            lms=lms,
+        if choice.wanted.known:
+            return None
+        rest = Rest(
+            lms=self._stand_ins(ticket, choice.wanted, choice.lm),
             remaining=ticket.remaining,
             idempotent=ticket.idempotent and not ticket.cancelled,
         )
-        return after_failure(end, tries, self._limits)
+        return ticket.course.after(end, choice.lm, rest, self._limits)
 
     async def _prepare(
         self, ticket: Ticket, choice: Choice, again: Again, end: Failed
@@ -320,28 +311,33 @@ class Dispatcher:
         """Wait as long as the next attempt has to, and say what it needs."""
         parts = self._parts
         parts.record.counters["retries"] += 1
-        wanted = replace(choice.wanted, why_again=f"after_{end.code}")
+        # Who was full when it was first asked may have room by now.
+        tried: frozenset[str] = frozenset()
+        ticket.was_busy = False
         if end.category == "infrastructure":
             worker = choice.decision.worker
             await parts.sender.drop(ticket, worker, choice.decision.attempt)
-            wanted = replace(wanted, tried=wanted.tried | {worker})
+            tried = frozenset({worker})
+        wanted = replace(choice.wanted, tried=tried, why_again=f"after_{end.code}")
         if again.lm:
-            ticket.used_lms.add(choice.lm)
-            ticket.failed = 0
             wanted = replace(wanted, lm=again.lm)
         if again.waits:
-            pause = backoff(ticket.failed, end.retry_after_ms, self.random)
+            pause = backoff(ticket.course.failed, end.retry_after_ms, self.random)
             async with ticket.waiting():
                 await asyncio.sleep(min(pause, max(0.0, ticket.remaining)))
         return wanted
 
-    def _stand_ins(self, operation: str, lm: str) -> tuple[str, ...]:
-        """Language models that stand in for one, if anybody is set up for them."""
-        fallbacks, targets = self._parts.fallbacks, self._parts.targets.all()
-        found = fallbacks.get(operation) or fallbacks.get("*")
-        named = found.lms.get(lm, ()) if found and lm else ()
+    def _stand_ins(self, ticket: Ticket, wanted: Wanted, lm: str) -> tuple[str, ...]:
+        """Language models of its chain that it may go to, and that may be asked."""
+        parts, now, operation = self._parts, self._parts.clock(), wanted.operation
+        found = parts.fallbacks.get(operation) or parts.fallbacks.get("*")
+        named = found.lms.get(ticket.course.chain_of(lm), ()) if found and lm else ()
+        able = [one.beat.lms for one in parts.targets.all() if wanted.admits(one)]
         return tuple(
-            one for one in named if any(one in other.beat.lms for other in targets)
+            one
+            for one in named
+            if any(one in lms for lms in able)
+            and parts.health.admits_lm(f"{operation} {one}", now)
         )
 
 

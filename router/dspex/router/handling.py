@@ -29,11 +29,12 @@ from dspex.contracts.failures import (
     Unsupported,
     WorkerLost,
 )
+from dspex.contracts.features import needed
 from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.words import FinishedWord
 from dspex.router.asking import look_at
-from dspex.router.caching import Answer, key_of
+from dspex.router.caching import SHARED_WITHIN, Answer, key_of
 from dspex.router.choosing import Route, Wanted, choose, read_route, read_versions
 from dspex.router.dispatching import Dispatcher
 from dspex.router.known import Known
@@ -44,12 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dspex.bus.core import Bus
+    from dspex.bus.incoming import Request
     from dspex.contracts.catalog import Operation
     from dspex.router.parts import Parts
     from dspex.router.tickets import Ticket
-
-SHARED_WITHIN = 0.25
-"""Seconds that routers' shared answers may take to be found, or they are not."""
 
 
 class RequestHandler:
@@ -119,7 +118,11 @@ class RequestHandler:
         Raises:
             Failure: What the client is to be told.
         """
-        body, digest = await self._check(ticket)
+        async with ticket.events.whole(ticket.request) as request:
+            body, digest = await self._check(ticket, request)
+        if request.claim:  # who answers reads it again; here it only takes memory
+            body = Body(options=body.options)
+        del request
         wanted = self._wanted(ticket, body)
         while True:
             try:
@@ -138,13 +141,17 @@ class RequestHandler:
             return await self._once(ticket, wanted, body, digest)
         return await self._dispatcher.dispatch(ticket, wanted)
 
-    async def _check(self, ticket: Ticket) -> tuple[Body, str]:
+    async def _check(self, ticket: Ticket, request: Request) -> tuple[Body, str]:
         """Check the request, so that no worker sees what cannot be answered.
+
+        Args:
+            ticket: The request.
+            request: The same, with its body.
 
         Returns:
             What is asked, and the digest of the signature, if there is one.
         """
-        request, events = ticket.request, ticket.events
+        events = ticket.events
         operation = catalog.operation(request.operation)
         if request.media == encoding.ARROW:
             body = _unread_table(operation)
@@ -193,6 +200,7 @@ class RequestHandler:
             lm=ticket.asked_lm,
             pools=pools,
             dspy=read_versions(options.dspy) if options.dspy else "",
+            features=needed(body),
             gpu_mib=options.gpu_memory_mib,
         )
 
@@ -219,25 +227,28 @@ class RequestHandler:
         request, parts = ticket.request, self._parts
         while worker := self._known.find(request, parts.clock()):
             parts.record.counters["repeated"] += 1
-            there = replace(wanted, route=Route("worker", worker), pools=(), dspy="")
+            there = Wanted(
+                operation=wanted.operation, route=Route("worker", worker), known=True
+            )
+            end: FinishedWord | Failed
             try:
                 if worker not in parts.targets:
                     raise _left(worker)
                 end = await self._dispatcher.dispatch(ticket, there)
-            except (WorkerLost, NoWorker, Overloaded):
-                if worker != self._known.find(request, parts.clock()):
-                    continue  # another router had to choose anew
-                if ticket.idempotent:
-                    return None
-                raise
-            idempotent_failure = isinstance(end, Failed) and ticket.idempotent
-            return None if idempotent_failure else end
+            except (WorkerLost, NoWorker, Overloaded) as failure:
+                end = failed(request.id, failure)
+            if isinstance(end, FinishedWord):
+                return end
+            if worker == self._known.find(request, parts.clock()):
+                return None if ticket.idempotent else end
+            # Another router had to choose anew.
         return None
 
     def _may_be_kept(self, ticket: Ticket, body: Body) -> bool:
         settings, request = self._parts.settings, ticket.request
         operation = catalog.operation(request.operation)
-        known = request.media != encoding.ARROW and ticket.seat is None
+        read_here = request.media != encoding.ARROW and not request.claim
+        known = read_here and ticket.seat is None
         lasting = operation.implementation != "state" and not operation.fresh
         if not (known and lasting and ticket.idempotent and body.repeatable):
             return False
@@ -249,6 +260,8 @@ class RequestHandler:
         """Answer from what is kept; ask where nothing is, once for all who wait."""
         parts = self._parts
         key = self._key(ticket, wanted, body, digest)
+        if not key:
+            return await self._dispatcher.dispatch(ticket, wanted)
         if ticket.request.cache != "refresh":
             answer = await self._find(key, ticket)
             while answer is None and (first := self._asked.get(key)) is not None:
@@ -280,8 +293,12 @@ class RequestHandler:
             return None
 
     def _key(self, ticket: Ticket, wanted: Wanted, body: Body, digest: str) -> str:
+        """What an answer is kept under; empty while nobody is there to give one."""
         parts = self._parts
-        decision = choose(wanted, parts.targets.all(), self._dispatcher.random)
+        try:
+            decision = choose(wanted, parts.targets.all(), self._dispatcher.random)
+        except NoWorker:
+            return ""
         target = parts.targets.get(decision.worker)
         assert target is not None
         return key_of(ticket.request, body, digest, target.beat)

@@ -19,6 +19,7 @@ from dspex.bus import tracing
 from dspex.bus.core import NoResponders
 from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
+from dspex.contracts.bodies import ACCEPT
 from dspex.contracts.envelope import Decision, Failed, failed, failure
 from dspex.contracts.failures import (
     BadRequest,
@@ -165,8 +166,8 @@ class Sender:
             # Its words may be lost. It knows the request again, and runs it once.
             ticket.was_deaf = True
             dispatch.is_due(0.0)
-        elif isinstance(silence, NoResponders) and ticket.was_deaf:
-            dispatch.is_due(self._settings.handshake)  # it comes back after us
+        elif isinstance(silence, NoResponders) and _may_have_it(ticket, dispatch):
+            dispatch.is_due(self._settings.handshake)
         elif isinstance(silence, NoResponders):
             if ticket.seat is not None and ticket.seat.subject:
                 raise Fallen(NOT_HELD)
@@ -245,6 +246,7 @@ class Sender:
             headers.TENANT: tenant,
             headers.LM: decision.lm,
             headers.RETURN: "reply" if keep else "",
+            headers.BODY: request.claim or (ACCEPT if request.takes_claims else ""),
         }
         if ticket.seat is not None:
             optional[headers.SESSION] = ticket.seat.session
@@ -254,15 +256,20 @@ class Sender:
 
 
 class _Dispatch:
-    """A request on its way to a process, as often as it takes to arrive."""
+    """A request on its way to a process, as often as it takes to arrive.
+
+    Attributes:
+        sent: How often it was sent.
+    """
 
     def __init__(
         self, bus: Bus, replies: Replies, body: bytes, sent: dict[str, str]
     ) -> None:
         self.replies = replies
+        self.sent = 0
         self._bus = bus
         self._body = body
-        self._sent = sent
+        self._headers = sent
         self._due: float | None = None
 
     def is_due(self, seconds: float) -> None:
@@ -272,9 +279,10 @@ class _Dispatch:
     async def send(self) -> None:
         """Send it."""
         self._due = None
+        self.sent += 1
         to, replies = self.replies.target, self.replies
         await self._bus.publish(
-            to, self._body, headers=self._sent, reply=replies.subject
+            to, self._body, headers=self._headers, reply=replies.subject
         )
 
     async def send_again(self) -> None:
@@ -301,6 +309,15 @@ def _watching(target: Target, replies: Replies, dispatch: _Dispatch) -> Iterator
     finally:
         target.on_lost.discard(lose)
         target.on_back.discard(send_again)
+
+
+def _may_have_it(ticket: Ticket, dispatch: _Dispatch) -> bool:
+    """Whether a process may have a request though nobody listens there just now.
+
+    After our own connection was away it comes back after us; one that drains took what
+    came before. Turns are another matter: their session applies each of them once.
+    """
+    return ticket.was_deaf or (dispatch.sent > 1 and ticket.seat is None)
 
 
 def _lost(worker: str) -> WorkerLost:

@@ -15,8 +15,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
+from dspex.bus.audiences import audience_of
 from dspex.bus.core import NoResponders
-from dspex.bus.events import Events, audience_of
+from dspex.bus.events import Events
 from dspex.bus.health import Heart, read_beat
 from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
@@ -245,15 +246,15 @@ class Router:
 
     async def _listen_to_others(self) -> None:
         """Hear what other routers decide, for as long as there are any."""
-        if self.targets.routers > 1 and not self._listening:
-            for subject in (
-                self._subjects.all_events("accepted"),
-                self._subjects.tenant_events("accepted"),
-            ):
+        subjects = self._subjects
+        told = subjects.all_events("accepted"), subjects.tenant_events("accepted")
+        if self.targets.routers > 1:
+            # The rest of them, should one not have come about the last time.
+            for subject in told[len(self._listening) :]:
                 self._listening.append(
                     await self._bus.subscribe(subject, self._hear_accepted)
                 )
-        elif self.targets.routers == 1 and self._listening:
+        elif self._listening:
             listening, self._listening = self._listening, []
             for subscription in listening:
                 await subscription.unsubscribe()

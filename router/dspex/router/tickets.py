@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dspex.bus import incoming
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Cancelled, Failure
+from dspex.router.attempts import Course
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,10 +36,8 @@ class Ticket:
         idempotent: Whether it may run more than once.
         outlives_its_reader: Whether it runs on when nobody reads its stream.
         attempt: Number of the last dispatch.
-        lost: Attempts that ended with their worker.
-        failed: Attempts that failed otherwise, with the language model of now.
+        course: How its attempts went.
         asked_lm: The language model it asks for; empty: that of who answers.
-        used_lms: Those that failed it.
         stood_in: Another language model than the one asked for was asked last.
         accepted: A process has it and will answer the client itself.
         was_busy: A process it was sent to had no room.
@@ -62,10 +61,8 @@ class Ticket:
         self.idempotent = True
         self.outlives_its_reader = False
         self.attempt = 0
-        self.lost = 0
-        self.failed = 0
+        self.course = Course()
         self.asked_lm = ""
-        self.used_lms: set[str] = set()
         self.stood_in = False
         self.accepted = False
         self.was_busy = False

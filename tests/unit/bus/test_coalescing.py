@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.bus.coalescing import WINDOW, Coalescer
+from dspex.bus.coalescing import LARGEST, WINDOW, Coalescer
 from dspex.contracts.words import Text
 
 STEPS = st.lists(
@@ -50,6 +50,16 @@ def test_much_text_does_not_wait() -> None:
     coalescer.add("a", "1", 0.0)
 
     assert coalescer.add("a", "2345", 0.0) == [Text(field="a", text="2345")]
+
+
+def test_long_text_is_told_in_parts() -> None:
+    """No delta is so long that a message has no room for it."""
+    text = "ab" * LARGEST + "c"
+
+    told = Coalescer().add("a", text, 0.0)
+
+    assert [len(one.text) for one in told] == [LARGEST, LARGEST, 1]
+    assert "".join(one.text for one in told) == text
 
 
 def _joined(parts: list[tuple[str, str]]) -> list[tuple[str, str]]:

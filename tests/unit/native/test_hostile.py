@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.fuzz.native_targets import TARGETS, Choices, Target, ask, perform
 
-from dspex.contracts.encoding import decode
+from dspex.contracts.encoding import decode, encode
 from dspex.contracts.failures import BY_CODE, BadRequest
+from dspex.native.metrics.catalog import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,14 @@ def counted() -> Iterator[list[int]]:
         yield found
     finally:
         sys.setprofile(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _messages_were_made() -> None:
+    """Have our own annotations evaluated, which is done once, for messages."""
+    for name in METRICS:
+        body = {"metric": name, "prediction": "", "answers": [], "parameters": {"?": 0}}
+        assert ask(TARGETS["metric.score"], encode(body)) == "bad_request"
 
 
 @st.composite

@@ -13,8 +13,8 @@ from tests.support import write_metrics
 
 from dspex.contracts.failures import BadRequest
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
+from dspex.native.keeping import Remembered
 from dspex.native.metrics.catalog import METRICS, score_batch, score_metric
-from dspex.native.metrics.normalising import Remembered
 from dspex.native.metrics.scoring import same
 from dspex.native.metrics.texts import normalize_text
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dspex.contracts.native_requests import ScoreBatch, ScoreMetric
 from dspex.native.metrics.catalog import score_batch, score_metric
 from dspex.native.metrics.normalising import split_words
-from dspex.native.metrics.passages import passage_words
+from dspex.native.metrics.overlap import passage_words
 from dspex.native.metrics.texts import normalize_text
 
 pytestmark = pytest.mark.dspy

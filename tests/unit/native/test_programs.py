@@ -14,8 +14,9 @@ from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.program_parts import is_self_contained
 from dspex.contracts.program_requests import RunProgram
+from dspex.contracts.versions import Reference
 from dspex.native.programs.describing import describe
-from dspex.native.programs.nodes import Reference, read_reference, references
+from dspex.native.programs.nodes import read_reference, references
 from dspex.native.programs.pinning import pinned
 from dspex.native.programs.planning import check_inputs, plan
 

@@ -122,6 +122,26 @@ def test_every_difference_is_documented() -> None:
     assert set(rows) == {line.why for line in corpus() if line.why} - {"both"}
 
 
+CALLS = (
+    "Signature|Predict|ChainOfThought|ReAct|ProgramOfThought|CodeAct|RLM|BestOfN|Refine"
+    "|MultiChainComparison|Parallel|make_signature|ensure_signature"
+)
+QUOTED = re.compile(rf"""(?:{CALLS})\(\s*(["'])((?:(?!\1).)*?->(?:(?!\1).)*?)\1""")
+
+
+def test_every_text_of_dspys_sources_is_known() -> None:
+    """The corpus has each signature that the installed DSPy's own files show."""
+    known = {"".join(line.text.split()) for line in corpus()}
+    shown = {
+        found[2]
+        for path in Path(dspy.__file__).parent.rglob("*.py")
+        for found in QUOTED.finditer(path.read_text(encoding="utf-8"))
+    }
+
+    assert "question -> answer" in shown
+    assert [text for text in shown if "".join(text.split()) not in known] == []
+
+
 TYPES = st.recursive(
     st.sampled_from(
         [

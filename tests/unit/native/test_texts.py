@@ -2,10 +2,14 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.sources import ROOT
 
+from dspex.native.metrics import letters
 from dspex.native.metrics.counting import Overlap
 from dspex.native.metrics.texts import COMPILED, PURE, TEXTS, Texts
 
@@ -38,6 +43,10 @@ TEXT = st.one_of(
     PIECED.map(" ".join),
     st.text(st.characters(max_codepoint=0x7F), max_size=60),
     st.text(st.characters(exclude_categories=()), max_size=30),
+    # Of the languages that have signs of their own.
+    st.text(
+        st.sampled_from("théÉàçñßøłŁ“—жЖёйЙαΑΐᾂΣσς中文が한글ंक़ạ̈Ⅷ½ and"), max_size=40
+    ),
     # Around and beyond what is kept on the stack.
     st.builds(lambda text, times: text * times, PIECED.map(" ".join), st.just(60)),
     st.integers(1015, 1035).map(lambda size: "ab " * (size // 3) + "x" * (size % 3)),
@@ -124,9 +133,91 @@ def test_builds_agree(prediction: str, answer: str) -> None:
     both = f"{prediction} {answer}"
 
     assert COMPILED.normalize_text(prediction) == normal
+    assert COMPILED.passage_words(prediction) == PURE.passage_words(prediction)
     assert overlap(COMPILED, prediction, answer) == overlap(PURE, prediction, answer)
     assert overlap(COMPILED, both, answer) == overlap(PURE, both, answer)
     assert COMPILED.is_verdict(normal) == PURE.is_verdict(PURE.words_of(prediction))
+
+
+@needs_compiled
+@pytest.mark.parametrize("plane", range(0, 0x40, 4))
+def test_builds_agree_on_every_character(plane: int) -> None:
+    """No character is normalised or split otherwise by the one than by the other."""
+    assert COMPILED is not None
+    # Few at a time: one that is left to Python hides those beside it.
+    for start in range(plane << 12, (plane + 4) << 12, 32):
+        text = " | ".join(f"x{chr(code)}The" for code in range(start, start + 32))
+        assert COMPILED.normalize_text(text) == PURE.normalize_text(text)
+        assert COMPILED.passage_words(text) == PURE.passage_words(text)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    "text",
+    [
+        "L\u2019été — très chaud, à Évian-les-Bains",
+        "Größe, Łódź, Århus, Việt Nam, İstanbul",
+        "Съешь ещё этих мягких французских булок",
+        "ἐν ἀρχῇ ἦν ὁ λόγος",
+        "日本語のテキスト、한국어 텍스트 हिन्दी",
+        "“quoted” \x00 … 😀 ½ Ⅷ",
+    ],
+)
+def test_texts_of_any_language_are_compiled(text: str) -> None:
+    """Texts that are not ASCII do not take the long way through Python."""
+    from dspex.native.metrics import _text
+
+    assert _text.normalize(text) == PURE.normalize_text(text)
+    assert _text.tokens(PURE.normalize_text(text)) == PURE.passage_words(text)
+
+
+@needs_compiled
+@pytest.mark.parametrize("text", ["ΣΑΣ", "a\u0301\u0323", "\U0001d160", "\ud800"])
+def test_what_python_sees_to_itself(text: str) -> None:
+    """Where neighbours matter, and for a few more, the compiled way gives up."""
+    from dspex.native.metrics import _text
+
+    assert _text.normalize(text) is None
+    assert COMPILED is not None
+    assert COMPILED.normalize_text(text) == PURE.normalize_text(text)
+
+
+def _raising(code: int) -> None:
+    raise LookupError(code)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("describe", "error"),
+    [
+        (_raising, LookupError),
+        (lambda code: 3, TypeError),
+        (lambda code: (b"x", 1), TypeError),
+        (lambda code: (b"", 0, 0, 0, 0), ValueError),
+        (lambda code: (b"x" * 12, 0, 0, 0, 0), ValueError),
+        (None, TypeError),
+    ],
+)
+def test_who_knows_letters_and_errs(
+    describe: Any, error: type[Exception], tmp_path: Path
+) -> None:
+    """What is told of a character is checked, and errors come through."""
+    from dspex.native.metrics import _text
+
+    # A copy, for what it has learned is its own.
+    path = shutil.copy(_text.__file__, tmp_path / "_text.abi3.so")
+    loader = ExtensionFileLoader(_text.__name__, str(path))
+    spec = spec_from_file_location(_text.__name__, path, loader=loader)
+    assert spec is not None
+    copy = module_from_spec(spec)
+    loader.exec_module(copy)
+
+    assert copy.normalize("é") is None
+    copy.learn_from(describe)
+    with pytest.raises(error):
+        copy.normalize("ò")
+    copy.learn_from(letters.describe)
+    assert copy.normalize("ò É") == "o\u0300 e\u0301"
 
 
 @pytest.mark.dspy
@@ -162,6 +253,8 @@ def test_many_words(texts: Texts, many: int) -> None:
     [
         lambda module: module.normalize(b"x"),
         lambda module: module.normalize(None),
+        lambda module: module.tokens(b"x"),
+        lambda module: module.tokens(None),
         lambda module: module.Words(),
         lambda module: module.Words(3),
         lambda module: module.Words("x", "y"),
@@ -194,11 +287,11 @@ def test_nothing_leaks() -> None:
     from dspex.native.metrics import _text
 
     plain, other = "The quick Brown fox " * 100, "é \ud800 " * 100
-    texts = [plain, other, "x", ""]
+    texts = [plain, other, "thé à Évian — Σ " * 100, "中文 é, the x" * 20, "x", ""]
 
     def compare() -> None:
         for text in texts:
-            _text.normalize(text)
+            _text.tokens(_text.normalize(text) or text)
             words = _text.Words(text)
             for one in texts:
                 words.overlap(one)

@@ -180,26 +180,23 @@ def test_everybody_gets_a_turn(order: list[int], data: st.DataObject) -> None:
 
 
 def test_ended_waits_are_not_admitted() -> None:
-    """Whose wait has ended gets no permit, takes no place, and is told of once."""
+    """Whose wait has ended gets no permit and takes no place, left or not."""
     gate = full(entry("late", expires=5.0), entry("later", expires=9.0), queue_limit=2)
-    assert gate.next_expiry() == 5.0
 
     gate.leave("held", 5.0)
 
-    assert (gate.queued, gate.next_expiry()) == (1, 5.0)
+    assert gate.queued == 1
     assert [one.key for one in gate.hand_out(5.0)] == ["later"]
-    assert [one.key for one in gate.expire(5.0)] == ["late"]
-    assert (gate.expire(5.0), gate.next_expiry()) == ([], None)
-
-
-def test_ended_and_left() -> None:
-    """Who leaves when its wait has ended is not told of any more."""
-    gate = full(entry("late", expires=5.0))
-    gate.hand_out(5.0)
-
     gate.leave("late", 5.0)
+    assert (gate.held, gate.queued) == (1, 0)
 
-    assert gate.expire(5.0) == []
+
+def test_an_ended_wait_makes_room() -> None:
+    """A full queue has a place for who comes when another's wait has ended."""
+    gate = full(entry("late", expires=5.0), queue_limit=1)
+
+    assert gate.enter(entry("early"), 4.0) == Refused(1, 1)
+    assert gate.enter(entry("next"), 5.0) == Waiting()
 
 
 def test_ended_before_it_came() -> None:
@@ -208,7 +205,7 @@ def test_ended_before_it_came() -> None:
 
     assert gate.enter(entry("late", expires=5.0), 5.0) == Waiting()
     assert (gate.held, gate.queued) == (0, 0)
-    assert [one.key for one in gate.expire(5.0)] == ["late"]
+    assert gate.hand_out(6.0) == []
 
 
 def test_no_permit_is_revoked() -> None:
@@ -271,11 +268,10 @@ def test_unknown_priority(priority: int) -> None:
 
 
 def test_keys_are_unique() -> None:
-    """A key that is at the gate cannot come again, wherever it is there."""
+    """A key that is at the gate cannot come again, whether it has a permit or waits."""
     gate = full(entry("waits"))
-    gate.enter(entry("late", expires=0.0), 0.0)
 
-    for key in ("held", "waits", "late"):
+    for key in ("held", "waits"):
         with pytest.raises(ValueError, match="already"):
             gate.enter(entry(key), 0.0)
 
@@ -327,7 +323,6 @@ class Gates(RuleBasedStateMachine):
         self.came = 0
         self.held: set[int] = set()
         self.waiting: list[Entry] = []
-        self.over: set[int] = set()
 
     @rule(
         tenant=TENANTS,
@@ -343,7 +338,6 @@ class Gates(RuleBasedStateMachine):
 
         if not patience:
             assert outcome == Waiting()
-            self.over.add(one.key)
         elif not self.waiting and len(self.held) < self.limit:
             assert outcome == Admitted()
             self.held.add(one.key)
@@ -373,7 +367,6 @@ class Gates(RuleBasedStateMachine):
         self.gate.leave(key, self.now)
 
         self.held.discard(key)
-        self.over.discard(key)
         self.waiting = [one for one in self.waiting if one.key != key]
 
     @rule()
@@ -396,16 +389,6 @@ class Gates(RuleBasedStateMachine):
             assert position is not None
             assert (order.index(key) if key in order else len(order)) <= position
 
-    @rule()
-    def expire(self) -> None:
-        self._lapse()
-
-        told = self.gate.expire(self.now)
-
-        assert {one.key for one in told} == self.over
-        assert len(told) == len(self.over)
-        self.over.clear()
-
     @rule(limit=st.integers(0, 4), queue_limit=st.integers(0, 8))
     def resize(self, limit: int, queue_limit: int) -> None:
         self.gate.resize(limit, queue_limit)
@@ -417,25 +400,13 @@ class Gates(RuleBasedStateMachine):
         self.now += seconds
 
     def _lapse(self) -> None:
-        ended = {one.key for one in self.waiting if one.expires <= self.now}
-        self.over |= ended
-        self.waiting = [one for one in self.waiting if one.key not in ended]
+        self.waiting = [one for one in self.waiting if one.expires > self.now]
 
     @invariant()
     def counts_are_true(self) -> None:
         gate = self.gate
         assert gate.held == len(self.held)
         assert gate.queued == len(self.waiting) <= self.most
-
-    @invariant()
-    def next_expiry_is_the_earliest(self) -> None:
-        said = self.gate.next_expiry()
-        if self.over:
-            assert said is not None
-            assert said <= self.now
-        else:
-            earliest = min((one.expires for one in self.waiting), default=None)
-            assert said == earliest
 
 
 def _line(one: Entry) -> tuple[int, str]:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from dspex.contracts.envelope import Failed, failed
 from dspex.contracts.failures import BY_CODE
-from dspex.router.attempts import Again, Limits, Tries, after_failure
+from dspex.router.attempts import (
+    Again,
+    Course,
+    Limits,
+    Rest,
+    Tries,
+    after_failure,
+)
 
 LIMITS = Limits(lost=5, failed=3)
 
@@ -96,3 +110,81 @@ def test_never_again(
     assert after_failure(failing(code), late, LIMITS) is None
     if BY_CODE[code].category in ("caller", "internal"):
         assert after_failure(failing(code), usual, LIMITS) is None
+
+
+CHAIN = ("spare", "last")
+FAILURES = sorted(code for code in BY_CODE if code != "internal")
+
+
+class Attempts(RuleBasedStateMachine):
+    """Requests whose every attempt fails, by a clock that only this turns."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.come(idempotent=True, seconds=600)
+
+    @precondition(lambda self: not self.goes_on)
+    @rule(idempotent=st.booleans(), seconds=st.integers(1, 600))
+    def next(self, idempotent: bool, seconds: int) -> None:
+        self.come(idempotent, seconds)
+
+    def come(self, idempotent: bool, seconds: int) -> None:
+        self.course = Course()
+        self.idempotent = idempotent
+        self.now, self.deadline = 0, seconds
+        self.lm = "default"
+        self.asked = ["default"]
+        self.attempts = {"infrastructure": 0, "other": 0}
+        self.goes_on = True
+
+    @precondition(lambda self: self.goes_on)
+    @rule(
+        code=st.sampled_from(FAILURES),
+        seconds=st.integers(0, 60),
+        pause=st.none() | st.integers(0, 700_000),
+        admitted=st.sets(st.sampled_from(CHAIN)),
+    )
+    def fail(
+        self, code: str, seconds: int, pause: int | None, admitted: set[str]
+    ) -> None:
+        failure = failing(code, pause)
+        self.now += seconds
+        lost = failure.category == "infrastructure"
+        self.attempts["infrastructure" if lost else "other"] += 1
+        rest = Rest(
+            lms=tuple(one for one in CHAIN if one in admitted),
+            remaining=self.deadline - self.now,
+            idempotent=self.idempotent,
+        )
+
+        again = self.course.after(failure, self.lm, rest, LIMITS)
+
+        self.goes_on = again is not None
+        if again is None:
+            return
+        assert self.idempotent
+        assert self.now < self.deadline
+        assert failure.category in ("infrastructure", "provider") or failure.retryable
+        if again.waits and pause is not None:
+            assert self.now + pause / 1000 < self.deadline
+        if again.lm:
+            assert again.lm in admitted
+            self.lm = again.lm
+            self.asked.append(again.lm)
+
+    @invariant()
+    def no_language_model_comes_back(self) -> None:
+        assert len(self.asked) == len(set(self.asked))
+        assert self.course.left == self.asked[:-1]
+        assert self.course.chain_of(self.lm) == "default"
+
+    @invariant()
+    def it_ends(self) -> None:
+        if self.goes_on:
+            assert self.attempts["infrastructure"] <= LIMITS.lost
+            most = LIMITS.failed * (len(CHAIN) + 1)
+            assert self.attempts["other"] <= most + len(self.asked) - 1
+
+
+TestAttempts = Attempts.TestCase
+TestAttempts.settings = settings(max_examples=100, stateful_step_count=30)

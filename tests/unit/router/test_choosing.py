@@ -42,6 +42,7 @@ def chosen(want: Wanted, *targets: Target, seed: int = 0) -> str:
         ({"pool": "gpu"}, {"route": Route("pool", "light")}),
         ({}, {"route": Route("worker", "a")}),
         ({"implementation": "native"}, {"route": Route("python")}),
+        ({"lacks": ["adapter:xml"]}, {"features": frozenset({"adapter:xml"})}),
     ],
 )
 def test_filters(other: dict[str, Any], want: dict[str, Any]) -> None:
@@ -49,6 +50,27 @@ def test_filters(other: dict[str, Any], want: dict[str, Any]) -> None:
     busy = target("a", in_flight=50)
 
     assert chosen(wanted(**want), busy, target("b", **other)) == "a"
+
+
+XML = frozenset({"adapter:xml"})
+
+
+def test_what_all_lack_is_refused_by_who_knows_why() -> None:
+    """A feature that nobody has sends the request to one that says what to do."""
+    old = target("old", dspy="2.6.27", lacks=["adapter:xml"])
+    new = target("new", dspy="3.4.1", state="starting")
+
+    assert chosen(wanted(features=XML), old) == "old"
+    assert chosen(wanted(features=XML, dspy="==2.6.27"), old, new) == "old"
+
+
+def test_who_has_it_is_waited_for() -> None:
+    """One that lacks a feature is no stand-in for one that has it and is away."""
+    old = target("old", lacks=["adapter:xml"])
+    new = target("new", state="starting")
+
+    with pytest.raises(NoWorker):
+        chosen(wanted(features=XML), old, new)
 
 
 def test_suspects_are_the_last_resort() -> None:

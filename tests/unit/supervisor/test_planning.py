@@ -105,6 +105,8 @@ def test_what_is_replaced(limit: Any, state: Any, why: str) -> None:
     ("limit", "state", "code", "why"),
     [
         ({}, {"heard": 89.0}, "worker_lost", "is frozen: no heartbeat for 11 s"),
+        ({}, {"heard": 89.0, "busy": 2.0}, "resource_cpu", "busy by native code"),
+        ({}, {"heard": 89.0, "busy": 0.5}, "worker_lost", "is frozen"),
         ({"stall_s": 3.0}, {"lag": 3.5}, "resource_cpu", "kept busy"),
         ({"memory_mib": 9}, {"memory": 10 * MIB}, "resource_memory", "10 MiB, 9 are"),
         ({"max_children": 4}, {"children": 5}, "resource_cpu", "5 child processes"),

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from dspex.bus.events import Events, audience_of
+from dspex.bus.audiences import audience_of
+from dspex.bus.events import Events
 from dspex.bus.incoming import Request
 from dspex.bus.provisioning import provision
 from dspex.bus.running import Attempt, Moved, Outcome
@@ -17,7 +18,7 @@ from dspex.bus.session_log import NOTHING, SessionLogs, now_ms
 from dspex.bus.slots import Slots
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.encoding import JSON
-from dspex.contracts.failures import Conflict, NotFound
+from dspex.contracts.failures import BusUnavailable, Conflict, NotFound
 from dspex.contracts.headers import NO_HEADERS
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.sessions import Opened, SessionSettings, SetEntry
@@ -200,6 +201,37 @@ async def test_values_meanwhile(
 
     assert await logged(bus, subjects) == ["r0", "r1"]
     assert holder.ran == ["r0", "r1"]
+
+
+async def test_values_all_the_time(
+    bus: NatsBus, subjects: Subjects, pair: tuple[Worker, Worker]
+) -> None:
+    """A turn that cannot be logged, for the log never stands still, is not answered."""
+    holder, _ = pair
+    await holder.turn("r0", 1)
+    logs, over = SessionLogs(bus, subjects), asyncio.Event()
+
+    async def write() -> None:
+        found = await logs.read("default", "s")
+        while not over.is_set():
+            entry = SetEntry(at=now_ms(), request=uuid4().hex, values={"a": 1})
+            try:
+                found = await logs.append("default", "s", found, entry)
+            except Conflict:
+                found = await logs.read("default", "s", found)
+
+    writing = asyncio.ensure_future(write())
+    answered = ["r0"]
+    for number in range(1, 20):
+        try:
+            await holder.turn(f"r{number}", 1)
+        except BusUnavailable:
+            continue
+        answered.append(f"r{number}")
+    over.set()
+    await writing
+
+    assert await logged(bus, subjects) == answered
 
 
 async def test_stopped_while_it_is_logged(

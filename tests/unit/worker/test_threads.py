@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dspex.services.worker import leftovers
 from dspex.services.worker.threads import EventsFromThread, Threads, contexts_are_apart
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="")
@@ -93,6 +94,31 @@ async def test_cancelled(threads: Threads) -> None:
     with pytest.raises(asyncio.CancelledError):
         await ran
     assert ended.is_set()
+
+
+async def test_cancelled_and_going_on() -> None:
+    """Nobody waits for a thread that computes on; it is known for how long it does."""
+    threads = Threads(1, moment=0.01)
+    begun, release, ended = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        release.wait(60)  # as deaf as a computation
+        loop.call_soon_threadsafe(ended.set)
+
+    ran = asyncio.ensure_future(threads.run(work))
+    await begun.wait()
+    ran.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ran
+    went_on = leftovers.longest()
+    release.set()
+    await ended.wait()
+    threads.close(wait=True)
+
+    assert went_on > 0
+    assert leftovers.longest() == 0
 
 
 async def test_cancelled_before_it_began(threads: Threads) -> None:

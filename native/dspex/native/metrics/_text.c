@@ -1,7 +1,7 @@
 /* What costs in comparing texts: normalising them, counting the words they share.
 
-   The rules are those of normalising.py and counting.py, which do the same where this
-   file was not compiled; tests hold the two against each other. Texts come from
+   The rules are those of normalising.py, passages.py and counting.py, which do the same
+   where this file was not compiled; tests hold them against each other. Texts come from
    anybody: sizes are checked before they are multiplied, and no bucket of the table of
    words can be chosen by who writes them.
 
@@ -77,39 +77,354 @@ clean(const unsigned char *text, size_t size, unsigned char *out)
 
 #define ON_STACK 1024
 
+/* Return an ASCII text normalised; NULL without an exception if it is not one of ours. */
 static PyObject *
-normalize(PyObject *module, PyObject *text)
+normalize_ascii(const unsigned char *text, size_t size)
 {
     unsigned char small[ON_STACK], *out = small;
-    Py_ssize_t size, length;
-    PyObject *found;
-    (void)module;
+    PyObject *found = NULL;
+
+    if (size >= ON_STACK) {
+        out = PyMem_Malloc(size + 1);
+        if (out == NULL)
+            return PyErr_NoMemory();
+    }
+    Py_ssize_t length = clean(text, size, out);
+    if (length >= 0)
+        found = PyUnicode_FromStringAndSize((const char *)out, length);
+    if (out != small)
+        PyMem_Free(out);
+    return found;
+}
+
+/* ---- What each character becomes, learned from Python when it is first seen ---- */
+
+enum { OTHER = 0, WORD = 1, BLANK = 2, NOTHING = 3 }; /* Two bits for each of `kinds`. */
+
+#define MOST_BYTES 11
+#define UNKNOWN 0
+#define FOREIGN 0xff /* Of this one Python has to see to itself. */
+
+/* A character decomposed and in lower case, as one to four characters in UTF-8. */
+typedef struct {
+    unsigned char size;   /* Bytes of that, or UNKNOWN, or FOREIGN. */
+    unsigned char kinds;  /* What its characters are in a text, the first one lowest. */
+    unsigned char tokens; /* What they are in a passage. */
+    unsigned char first;  /* Canonical combining class of its first character, */
+    unsigned char last;   /* and of its last. */
+    unsigned char bytes[MOST_BYTES];
+} Letter;
+
+/* Those of the first four planes: no others but ideographs to come have letters. */
+#define LETTERS 0x40000u
+#define PAGE 256u
+
+static Letter *pages[LETTERS / PAGE];
+static PyObject *describe; /* Returns the attributes of a Letter, or None. */
+
+/* Take in what Python says of a character. */
+static int
+take(Letter *letter, PyObject *said)
+{
+    const char *bytes;
+    Py_ssize_t size;
+    int kinds, tokens, first, last;
+
+    if (said == Py_None) {
+        letter->size = FOREIGN;
+        return 0;
+    }
+    if (!PyTuple_Check(said)) {
+        PyErr_SetString(PyExc_TypeError, "a tuple or None is needed");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(said, "y#iiii", &bytes, &size, &kinds, &tokens, &first, &last))
+        return -1;
+    if (size < 1 || size > MOST_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "a letter has 1 to 11 bytes");
+        return -1;
+    }
+    memcpy(letter->bytes, bytes, (size_t)size);
+    letter->kinds = (unsigned char)kinds;
+    letter->tokens = (unsigned char)tokens;
+    letter->first = (unsigned char)first;
+    letter->last = (unsigned char)last;
+    letter->size = (unsigned char)size;
+    return 0;
+}
+
+static int
+learn(Letter *letter, uint32_t code)
+{
+    PyObject *said = describe == NULL
+                         ? Py_NewRef(Py_None)
+                         : PyObject_CallFunction(describe, "I", (unsigned int)code);
+    if (said == NULL)
+        return -1;
+    int taken = take(letter, said);
+    Py_DECREF(said);
+    return taken;
+}
+
+/* Return what is known of a character; NULL with an exception if that went wrong. */
+static const Letter *
+letter_of(uint32_t code)
+{
+    static const Letter foreign = {FOREIGN, 0, 0, 0, 0, {0}};
+
+    if (code >= LETTERS)
+        return &foreign;
+    Letter **page = &pages[code / PAGE];
+    if (*page == NULL) {
+        *page = PyMem_Calloc(PAGE, sizeof **page);
+        if (*page == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    Letter *letter = &(*page)[code % PAGE];
+    if (letter->size == UNKNOWN && learn(letter, code) < 0)
+        return NULL;
+    return letter;
+}
+
+/* ---- Normalising any text ---- */
+
+/* Return how many bytes a character has, by its first. Python's UTF-8 is sound. */
+static size_t
+width(unsigned char lead)
+{
+    return lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+}
+
+static uint32_t
+code_at(const unsigned char *text, size_t bytes)
+{
+    static const unsigned char masks[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t code = text[0] & masks[bytes];
+
+    for (size_t at = 1; at < bytes; at++)
+        code = code << 6 | (text[at] & 0x3f);
+    return code;
+}
+
+/* A text being written, one space between what stands apart. */
+typedef struct {
+    unsigned char *out;
+    size_t length;
+    size_t room;
+    size_t word;  /* Where the word begins that is being written, */
+    size_t apart; /* and where the space before it does. */
+    int in_word;
+    int blank; /* Something comes between what is there and what comes next. */
+} Writer;
+
+/* Make room for one more Letter with a space around each of its characters. */
+static int
+make_room(Writer *to)
+{
+    size_t needed = MOST_BYTES + 5;
+
+    if (to->room - to->length >= needed)
+        return 0;
+    size_t room = to->room * 2 + needed;
+    unsigned char *out = PyMem_Realloc(to->out, room);
+    if (out == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    to->out = out;
+    to->room = room;
+    return 0;
+}
+
+static void
+append(Writer *to, const unsigned char *bytes, size_t size)
+{
+    if (to->blank && to->length)
+        to->out[to->length++] = SPACE;
+    to->blank = 0;
+    memcpy(to->out + to->length, bytes, size);
+    to->length += size;
+}
+
+static void
+end_word(Writer *to)
+{
+    if (to->in_word && is_article(to->out + to->word, to->length - to->word)) {
+        to->length = to->apart;
+        to->blank = 1;
+    }
+    to->in_word = 0;
+}
+
+/* Write one character of a text: words end where a letter or digit does not follow, and
+   articles are words. */
+static void
+write_normal(Writer *to, unsigned kind, const unsigned char *bytes, size_t size)
+{
+    if (kind == NOTHING)
+        return;
+    if (kind != WORD) {
+        end_word(to);
+        if (kind == BLANK)
+            to->blank = 1;
+        else
+            append(to, bytes, size);
+        return;
+    }
+    if (to->in_word) {
+        append(to, bytes, size);
+        return;
+    }
+    to->in_word = 1;
+    to->apart = to->length;
+    to->word = to->length + (to->blank && to->length);
+    append(to, bytes, size);
+}
+
+/* Write one character of a passage: what is no part of a word stands alone. */
+static void
+write_token(Writer *to, unsigned kind, const unsigned char *bytes, size_t size)
+{
+    if (kind == BLANK) {
+        to->blank = 1;
+        return;
+    }
+    to->blank |= kind == OTHER;
+    append(to, bytes, size);
+    to->blank = kind == OTHER;
+}
+
+/* Write an ASCII character of a text. */
+static void
+write_ascii(Writer *to, const unsigned char *byte)
+{
+    const unsigned char *lower = &becomes[*byte];
+
+    if (*lower > SPACE)
+        write_normal(to, WORD, lower, 1);
+    else if (*lower == SPACE)
+        write_normal(to, BLANK, lower, 1);
+    else if (*lower == REFUSED)
+        write_normal(to, OTHER, byte, 1);
+}
+
+/* Write a text; 1 if all is written, 0 if it is not one of ours, -1 on an exception. */
+static int
+write_all(Writer *to, const unsigned char *text, size_t size, int passage)
+{
+    unsigned previous = 0;
+
+    for (size_t at = 0; at < size;) {
+        if (make_room(to) < 0)
+            return -1;
+        if (text[at] < 0x80 && !passage) {
+            write_ascii(to, text + at++);
+            previous = 0;
+            continue;
+        }
+        size_t bytes = width(text[at]);
+        const Letter *letter = letter_of(code_at(text + at, bytes));
+        if (letter == NULL)
+            return -1;
+        /* Marks in another order than NFD has them in would have to change places. */
+        if (letter->size == FOREIGN || (letter->first && previous > letter->first))
+            return 0;
+        previous = letter->last;
+        unsigned kinds = passage ? letter->tokens : letter->kinds;
+        for (size_t part = 0; part < letter->size; kinds >>= 2) {
+            size_t of = width(letter->bytes[part]);
+            (passage ? write_token : write_normal)(to, kinds & 3, letter->bytes + part,
+                                                   of);
+            part += of;
+        }
+        at += bytes;
+    }
+    end_word(to);
+    return 1;
+}
+
+static PyObject *
+written(const unsigned char *text, size_t size, int passage)
+{
+    Writer to = {.room = size + size / 2 + 64};
+    PyObject *found = NULL;
+
+    to.out = PyMem_Malloc(to.room);
+    if (to.out == NULL)
+        return PyErr_NoMemory();
+    int done = write_all(&to, text, size, passage);
+    if (done > 0)
+        found = PyUnicode_FromStringAndSize((const char *)to.out,
+                                            (Py_ssize_t)to.length);
+    else if (done == 0)
+        found = Py_NewRef(Py_None);
+    PyMem_Free(to.out);
+    return found;
+}
+
+/* Return the UTF-8 of a text; NULL if there is none, with an exception if it is worse
+   than that: lone surrogates are left to Python. */
+static const unsigned char *
+utf8_of(PyObject *text, size_t *size)
+{
+    Py_ssize_t length;
 
     if (!PyUnicode_Check(text)) {
         PyErr_SetString(PyExc_TypeError, "a text is needed");
         return NULL;
     }
-    const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
+    const char *bytes = PyUnicode_AsUTF8AndSize(text, &length);
     if (bytes == NULL) {
-        /* Lone surrogates: not ASCII either. */
-        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-            return NULL;
-        PyErr_Clear();
-        Py_RETURN_NONE;
+        if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            PyErr_Clear();
+        return NULL;
     }
-    if (size >= ON_STACK) {
-        out = PyMem_Malloc((size_t)size + 1);
-        if (out == NULL)
-            return PyErr_NoMemory();
-    }
-    length = clean((const unsigned char *)bytes, (size_t)size, out);
-    if (length < 0)
-        found = Py_NewRef(Py_None);
-    else
-        found = PyUnicode_FromStringAndSize((const char *)out, length);
-    if (out != small)
-        PyMem_Free(out);
-    return found;
+    *size = (size_t)length;
+    return (const unsigned char *)bytes;
+}
+
+static PyObject *
+none_unless_failed(void)
+{
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+normalize(PyObject *module, PyObject *text)
+{
+    size_t size;
+    const unsigned char *bytes = utf8_of(text, &size);
+    (void)module;
+
+    if (bytes == NULL)
+        return none_unless_failed();
+    PyObject *found = normalize_ascii(bytes, size);
+    if (found != NULL || PyErr_Occurred())
+        return found;
+    return written(bytes, size, 0);
+}
+
+static PyObject *
+tokens(PyObject *module, PyObject *normal)
+{
+    size_t size;
+    const unsigned char *bytes = utf8_of(normal, &size);
+    (void)module;
+
+    return bytes == NULL ? none_unless_failed() : written(bytes, size, 1);
+}
+
+static PyObject *
+learn_from(PyObject *module, PyObject *function)
+{
+    PyObject *before = describe;
+    (void)module;
+
+    describe = Py_NewRef(function);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
 }
 
 /* ---- SipHash-1-3, as Python hashes its texts: nobody can choose collisions ---- */
@@ -468,7 +783,9 @@ prepare(PyObject *module)
 }
 
 static PyMethodDef functions[] = {
-    {"normalize", normalize, METH_O, "Return an ASCII text normalised, or None."},
+    {"normalize", normalize, METH_O, "Return a text normalised, or None."},
+    {"tokens", tokens, METH_O, "Return the tokens of a normalised text, or None."},
+    {"learn_from", learn_from, METH_O, "Say who knows what characters become."},
     {NULL, NULL, 0, NULL},
 };
 

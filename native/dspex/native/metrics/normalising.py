@@ -2,7 +2,7 @@
 
 That is: Unicode NFD, lower case, no ASCII punctuation, no English article, one space
 between words. Most texts are ASCII, and there one table does almost all of it.
-`_text.c` does the same for those, faster.
+`_text.c` does the same faster, for all but a few of the others too.
 """
 
 from __future__ import annotations
@@ -10,12 +10,6 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-T = TypeVar("T")
 
 ARTICLES = frozenset(("a", "an", "the"))
 """The words that do not count."""
@@ -46,37 +40,6 @@ def split_words(text: str) -> list[str]:
     plain = _plain(text)
     return _normalized(text).split() if plain is None else plain.split()
 
-
-class Remembered(dict[str, T], Generic[T]):
-    """What was made of texts, so that an answer asked for again is not made again.
-
-    Args:
-        make: What makes a value of a text.
-        characters: How many characters the texts kept may have together; when they
-            would have more, all are forgotten.
-    """
-
-    def __init__(self, make: Callable[[str], T], characters: int) -> None:
-        super().__init__()
-        self._make = make
-        self._characters = characters
-        self._used = 0
-
-    def __missing__(self, text: str) -> T:
-        value = self._make(text)
-        if len(text) > _LONGEST_REMEMBERED:
-            return value
-        self._used += len(text) + _EACH
-        if self._used > self._characters:
-            self.clear()
-            self._used = len(text) + _EACH
-        self[text] = value
-        return value
-
-
-_LONGEST_REMEMBERED = 20_000
-# What an entry weighs beyond its text, in characters.
-_EACH = 64
 
 _PUNCTUATION = string.punctuation.encode()
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from dspex.native.keeping import Remembered
 from dspex.native.metrics.counting import VERDICTS
-from dspex.native.metrics.normalising import Remembered
-from dspex.native.metrics.passages import passage_words
 from dspex.native.metrics.scoring import Budget, misfit, text_of, texts_of
 from dspex.native.metrics.texts import TEXTS, normalize_text
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from dspex.native.metrics.scoring import Explain, NoParameters, Score
 
+passage_words = TEXTS.passage_words
 _words = TEXTS.words_of
 _is_verdict = TEXTS.is_verdict
 _counted = TEXTS.counted

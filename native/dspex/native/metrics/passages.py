@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 
-from dspex.native.metrics.texts import normalize_text
 
-
-def passage_words(text: str) -> str:
+def split_tokens(normal: str) -> str:
     """Return the tokens in which DSPy looks for an answer, a space between them.
 
     They are those of the tokeniser of DPR, dense passage retrieval: letters, digits
     and marks together, everything else that shows alone.
+
+    Args:
+        normal: A normalised text.
     """
-    normal = normalize_text(text)
     if normal.isascii() and normal.isprintable():
         return normal
     # Without punctuation marks may stand in another order than NFD has them in.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from dspex.native.metrics import counting, normalising
+from dspex.native.metrics import counting, letters, normalising, passages
 
 
 class Words(Protocol):
@@ -31,6 +31,7 @@ class Texts(Struct, frozen=True):
         is_verdict: Says whether the only one of those is a verdict.
         counted: Returns them for many answers: each takes as long as it is itself.
         count: Makes the `Words` of a normalised answer.
+        passage_words: Returns the tokens of a text, in which answers are looked for.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Texts(Struct, frozen=True):
     is_verdict: Callable[[Any], bool]
     counted: Callable[[Any], Any]
     count: Callable[[str], Words]
+    passage_words: Callable[[str], str]
 
 
 PURE = Texts(
@@ -48,6 +50,7 @@ PURE = Texts(
     counting.is_verdict,
     lambda words: words,
     counting.Words,
+    lambda text: passages.split_tokens(normalising.normalize_text(text)),
 )
 
 
@@ -57,10 +60,19 @@ def _compiled() -> Texts | None:
     except ImportError:  # not built: there was no compiler, or it was not wanted
         return None
     normalize, slower = _text.normalize, normalising.normalize_text
+    tokens = _text.tokens
+    _text.learn_from(letters.describe)
 
     def normalize_text(text: str) -> str:
         found = normalize(text)
         return slower(text) if found is None else found
+
+    def passage_words(text: str) -> str:
+        normal = normalize_text(text)
+        if normal.isascii() and normal.isprintable():
+            return normal
+        found = tokens(normal)
+        return passages.split_tokens(normal) if found is None else found
 
     return Texts(
         "compiled",
@@ -69,6 +81,7 @@ def _compiled() -> Texts | None:
         counting.VERDICTS.__contains__,
         _text.Words,
         _text.Words,
+        passage_words,
     )
 
 

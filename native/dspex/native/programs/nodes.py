@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from dspex.contracts.failures import BadRequest
+from dspex.contracts import versions
 from dspex.contracts.program_parts import children
 
 if TYPE_CHECKING:
@@ -21,24 +20,11 @@ if TYPE_CHECKING:
         Specification,
         Tool,
     )
+    from dspex.contracts.versions import Reference
     from dspex.native.signatures.compiling import Compiled, Slot
 
     Face = dict[str, "Slot | None"]
     """Names of values, with their fields where these are known."""
-
-_REFERENCE = re.compile(r"([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]{0,8}))?")
-
-
-class Reference(NamedTuple):
-    """The name of a stored program.
-
-    Attributes:
-        name: Of the program.
-        version: Which; ``None``: the newest.
-    """
-
-    name: str
-    version: int | None
 
 
 class Part(NamedTuple):
@@ -116,16 +102,7 @@ def read_reference(text: str, path: str = "program") -> Reference:
     Raises:
         BadRequest: It is neither.
     """
-    found = _REFERENCE.fullmatch(text)
-    if found is None:
-        raise BadRequest(
-            f"{path} {text[:80]!r} is not the name of a program: 1 to 64 characters of "
-            "A-Z a-z 0-9 _ -, and perhaps @ and the number of a version.",
-            field=path,
-            hint="Write name or name@3, or send a specification.",
-        )
-    name, version = found.groups()
-    return Reference(name, int(version) if version else None)
+    return versions.read_reference(text, path, "program")
 
 
 def below(path: str, inner: str) -> str:

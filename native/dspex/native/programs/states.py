@@ -17,7 +17,7 @@ from dspex.contracts.program_specs import PredictorState
 from dspex.contracts.requests import LmConfig
 from dspex.contracts.walking import path_of
 from dspex.native.programs.nodes import below
-from dspex.native.signatures.compiling import TYPE_MARKERS
+from dspex.native.signatures.encoding import TYPE_MARKERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.failures import Unsupported
-from dspex.native.signatures.compiling import TYPE_MARKERS
+from dspex.native.signatures.encoding import TYPE_MARKERS
 
 if TYPE_CHECKING:
     from dspex.native.prompts.dialects import Dialect

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from dspex.contracts.failures import InvalidSignature
+from dspex.contracts.signatures import Signature
 from dspex.native.checking.accepting import acceptor
 from dspex.native.keeping import Kept
-from dspex.native.signatures.parsing import from_spec, parse
+from dspex.native.signatures.encoding import encoded, refuse_markers
+from dspex.native.signatures.glancing import glance
+from dspex.native.signatures.parsing import from_spec, instructions_of, parse
 
 if TYPE_CHECKING:
-    from dspex.contracts.signatures import Field, Signature, SignatureSpec
+    from collections.abc import Iterable
+
+    from dspex.contracts.signatures import Field, SignatureSpec
     from dspex.native.checking.accepting import Acceptor
+    from dspex.native.signatures.glancing import Familiar
     from dspex.native.types.tree import TypeExpr
 
 ENTRY_LIMIT = 1024
@@ -35,7 +39,7 @@ class Slot(NamedTuple):
     type: TypeExpr
 
 
-class Compiled(NamedTuple):
+class Compiled:
     """A signature made ready.
 
     Attributes:
@@ -43,15 +47,26 @@ class Compiled(NamedTuple):
         inputs: Its inputs, in order.
         outputs: Its outputs, in order.
         acceptors: By the name of a field, what says whether values are of its type.
-        digest: SHA-256 of its meaning, in hexadecimal: equal for two signatures
-            exactly if they have the same instructions and fields.
     """
 
-    signature: Signature
-    inputs: tuple[Slot, ...]
-    outputs: tuple[Slot, ...]
-    acceptors: dict[str, Acceptor]
-    digest: str
+    def __init__(
+        self, signature: Signature, types: Iterable[TypeExpr], made: Iterable[Acceptor]
+    ) -> None:
+        slots = tuple(map(Slot, signature.fields, types))
+        self.signature = signature
+        self.inputs = tuple(one for one in slots if one.field.kind == "input")
+        self.outputs = slots[len(self.inputs) :]
+        self.acceptors = {
+            slot.field.name: one for slot, one in zip(slots, made, strict=True)
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its meaning, in hexadecimal.
+
+        Equal for two signatures exactly if they have the same instructions and fields.
+        """
+        return hashlib.sha256(encoded(self.signature)).hexdigest()
 
 
 class SignatureCache:
@@ -80,7 +95,7 @@ class SignatureCache:
         Raises:
             InvalidSignature: The signature is not sound.
         """
-        key = _encoded((isinstance(source, str), source, instructions))
+        key = encoded((isinstance(source, str), source, instructions))
         found = self._kept.get(key)
         if found is None:
             # Outside of its lock: two threads may do it twice, none has to wait.
@@ -88,9 +103,6 @@ class SignatureCache:
             self._kept.keep(key, found, len(key))
         return found
 
-
-TYPE_MARKERS = ("CUSTOM-TYPE-START-IDENTIFIER", "CUSTOM-TYPE-END-IDENTIFIER")
-"""Between these, in ``<<`` and ``>>``, DSPy writes content of its own into prompts."""
 
 _CACHE = SignatureCache()
 
@@ -112,38 +124,19 @@ def compile_signature(
 
 def _compile(source: str | SignatureSpec, instructions: str | None) -> Compiled:
     if isinstance(source, str):
+        if instructions is None and (seen := glance(source)) is not None:
+            return _seen(seen)
         parsed = parse(source, instructions)
     else:
         parsed = from_spec(source, instructions)
-    encoded = _encoded(parsed.signature)
-    _refuse_markers(encoded)
-    pairs = zip(parsed.signature.fields, parsed.types, strict=True)
-    slots = [Slot(field, expr) for field, expr in pairs]
+    refuse_markers(parsed.signature)
+    return Compiled(parsed.signature, parsed.types, map(acceptor, parsed.types))
+
+
+def _seen(fields: list[tuple[Field, Familiar]]) -> Compiled:
+    said = [field for field, _ in fields]
+    signature = Signature(instructions=instructions_of(said, None), fields=said)
+    familiar = [one for _, one in fields]
     return Compiled(
-        signature=parsed.signature,
-        inputs=tuple(slot for slot in slots if slot.field.kind == "input"),
-        outputs=tuple(slot for slot in slots if slot.field.kind == "output"),
-        acceptors={slot.field.name: acceptor(slot.type) for slot in slots},
-        digest=hashlib.sha256(encoded).hexdigest(),
+        signature, [one.expr for one in familiar], [one.acceptor for one in familiar]
     )
-
-
-def _refuse_markers(encoded: bytes) -> None:
-    for marker in TYPE_MARKERS:
-        if marker.encode() in encoded:
-            raise InvalidSignature(
-                f"The signature holds {marker!r}, which DSPy reads as a "
-                "mark of its own wherever it stands in a prompt.",
-                hint="Leave it out of names, types, descriptions and instructions.",
-            )
-
-
-def _encoded(value: object) -> bytes:
-    try:
-        # Not JSON: it writes bytes as if they were text, and NaN as if it were null.
-        return msgspec.msgpack.encode(value, order="deterministic")
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidSignature(
-            f"The signature holds a value that cannot be written: {error}",
-            hint="Defaults are JSON values; text is well-formed Unicode.",
-        ) from error

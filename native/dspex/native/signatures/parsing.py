@@ -123,7 +123,7 @@ def from_spec(spec: SignatureSpec, instructions: str | None = None) -> Parsed:
     types = read_types(spec.types)
     for field in spec.fields[: FIELD_LIMIT + 1]:
         _verify_name(field.name)
-        declared.append((field, _type_of(field, types)))
+        declared.append((field, type_of(field, types)))
     if instructions is None:
         instructions = spec.instructions
     return _assemble(declared, instructions)
@@ -173,7 +173,16 @@ def _declaration(cursor: Cursor, kind: Kind) -> _Declared:
     return FieldSpec(name=name, kind=kind, type=""), expr
 
 
-def _type_of(field: FieldSpec, own: Mapping[str, TypeExpr]) -> TypeExpr:
+def type_of(field: FieldSpec, own: Mapping[str, TypeExpr]) -> TypeExpr:
+    """Read the type of a field.
+
+    Args:
+        field: The field.
+        own: The client's own types, by their names.
+
+    Raises:
+        InvalidSignature: It is none.
+    """
     cursor = Cursor(tokenize(field.type), own)
     cursor.field = field.name
     expr = parse_type(cursor)
@@ -224,7 +233,7 @@ def _assemble(declared: list[_Declared], instructions: str | None) -> Parsed:
     ordered = sorted(declared, key=lambda pair: pair[0].kind)
     _verify_sides([field for field, _ in ordered])
     fields = list(_fields(ordered))
-    text = _instructions(fields, instructions)
+    text = instructions_of(fields, instructions)
     types = tuple(expr for _, expr in ordered)
     used = _used(types)
     return Parsed(Signature(instructions=text, fields=fields, types=used), types)
@@ -287,7 +296,7 @@ def _verify_sides(fields: list[FieldSpec]) -> None:
 def _fields(declared: list[_Declared]) -> Iterator[Field]:
     size = 0
     for spec, expr in declared:
-        yield _field(spec, expr)
+        yield field_of(spec, expr)
         size += pattern_size(spec.constraints)
         if size > PATTERNS_LIMIT:
             raise InvalidSignature(
@@ -297,7 +306,12 @@ def _fields(declared: list[_Declared]) -> Iterator[Field]:
             )
 
 
-def _field(spec: FieldSpec, expr: TypeExpr) -> Field:
+def field_of(spec: FieldSpec, expr: TypeExpr) -> Field:
+    """Make a field of a type as it is answered.
+
+    Raises:
+        InvalidSignature: What is said of it does not fit its type.
+    """
     name = spec.name
     verify(name, expr, spec.constraints)
     schema = constrained_schema(expr, spec.constraints)
@@ -335,7 +349,8 @@ def _verify_derived(spec: FieldSpec, schema: dict[str, object], prefix: str) -> 
             )
 
 
-def _instructions(fields: list[Field], instructions: str | None) -> str:
+def instructions_of(fields: list[Field], instructions: str | None) -> str:
+    """Return the instructions, or those that DSPy makes of the names of fields."""
     if instructions:
         bounded(instructions, TEXT_LIMIT, "The instructions text")
         cleaned = inspect.cleandoc(instructions)

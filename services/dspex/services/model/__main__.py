@@ -13,12 +13,15 @@ import signal
 import stat
 import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dspex.services.model import server, settings
 from dspex.services.model.server import ServerError
 from dspex.services.model.settings import SettingsError
 from dspex.services.model.weights import WeightsError, ensure_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:
@@ -28,6 +31,7 @@ def main() -> None:
         _stop_when_told()
         weights = ensure_weights(given.models, _progress)
         if not given.prepare:
+            _leave_by(_end)
             running = server.start(given, weights)
             _serve(f"{running.listening_address}/v1")
     except (ServerError, SettingsError, WeightsError) as error:
@@ -37,25 +41,31 @@ def main() -> None:
 
 def _serve(url: str) -> None:
     ready = {"type": "ready", "url": url, "model": server.ALIAS}
-    try:
-        print(json.dumps(ready), flush=True)
-        threading.Event().wait()
-    finally:
-        # Answers that are being made would hold up an orderly exit, and nobody is
-        # left to read them. There is nothing to save.
-        os._exit(0)
+    print(json.dumps(ready), flush=True)
+    threading.Event().wait()
 
 
 def _stop_when_told() -> None:
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    _leave_by(_leave)
     if _is_pipe(sys.stdin.fileno()):
         threading.Thread(target=_watch_stdin, daemon=True).start()
+
+
+def _leave_by(handler: Callable[..., NoReturn]) -> None:
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
 
 
 def _leave(*_: object) -> NoReturn:
     # An exception, so that a download is stopped and cleaned up on the way out.
     sys.exit(0)
+
+
+def _end(*_: object) -> NoReturn:
+    # No exception: one that comes while the model is loaded is lost in the library,
+    # and answers that are being made would hold up an orderly exit. Nobody is left to
+    # read them, and there is nothing to save.
+    os._exit(0)
 
 
 def _is_pipe(descriptor: int) -> bool:

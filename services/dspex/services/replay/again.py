@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from dspex.bus.claims import Claims, packed, unpacked
 from dspex.bus.core import NoResponders
 from dspex.contracts import encoding, headers
-from dspex.contracts.envelope import DoneEvent, Event, FailedEvent
+from dspex.contracts.envelope import Done, DoneEvent, Event, FailedEvent, Reply
 from dspex.contracts.failures import Failure
 from dspex.contracts.native_requests import ScoreMetric
 from dspex.contracts.replays import (
@@ -75,6 +77,7 @@ class Again:
         self, bus: NatsBus, subjects: Subjects, record: FromRecord | None, how: How
     ) -> None:
         self._bus = bus
+        self._claims = Claims(bus, subjects.prefix)
         self._subjects = subjects
         self.record = record
         self._how = how
@@ -110,7 +113,7 @@ class Again:
                 self.record.scripts.pop(new, None)
         return self._judged(recorded, new, script.difference, said)
 
-    async def send(self, recorded: Recorded, new: str) -> Message:
+    async def send(self, recorded: Recorded, new: str) -> Reply:
         """Send one again and return its reply."""
         subject = self._subject(recorded)
         sent = {
@@ -127,12 +130,13 @@ class Again:
         sent[headers.REQUEST] = new
         sent[headers.OPERATION] = recorded.asked.operation
         sent[headers.DEADLINE] = f"{(time.time() + self._how.timeout) * 1000:.0f}"
-        return await self._bus.request(
-            subject,
-            encoding.encode(self._body(recorded, new)),
-            headers=sent,
-            timeout=self._how.timeout + 1,
+        body = encoding.encode(self._body(recorded, new))
+        data, sent = await packed(self._claims, recorded.tenant, body, sent)
+        message = await self._bus.request(
+            subject, data, headers=sent, timeout=self._how.timeout + 1
         )
+        found: Reply = encoding.decode(await unpacked(self._claims, message), Reply)
+        return found
 
     async def _said(self, recorded: Recorded, new: str) -> list[Event | Record]:
         """All that is told of the replay, up to its end."""
@@ -154,12 +158,13 @@ class Again:
         hearing = [await self._bus.subscribe(one, hear) for one in wanted]
         await self._bus.flush()
         try:
-            await self.send(recorded, new)
+            reply = await self.send(recorded, new)
             async with asyncio.timeout(self._how.timeout if job else TOLD_WITHIN):
                 await ended.wait()
         finally:
             for one in hearing:
                 await one.unsubscribe()
+        heard = [_whole(one, reply) for one in heard]
         return own(heard) if job else heard
 
     def _subject(self, recorded: Recorded) -> str:
@@ -249,6 +254,14 @@ def _code(said: list[Event | Record]) -> dict[str, str]:
         if isinstance(one, DoneEvent):
             return {"code": "done"}
     return {"code": ""}
+
+
+def _whole(said: Event | Record, reply: Reply) -> Event | Record:
+    """What was told, with outputs that were too large for an event."""
+    cut = isinstance(said, DoneEvent) and said.cut is not None
+    if cut and isinstance(reply, Done):
+        return replace(said, outputs=reply.outputs, cut=None)
+    return said
 
 
 def _ends(said: list[Event | Record]) -> bool:

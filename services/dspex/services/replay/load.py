@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from msgspec import Struct, field
@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from dspex.bus.core import NoResponders
 from dspex.bus.tasks import Tasks
-from dspex.contracts import encoding
-from dspex.contracts.envelope import DoneEvent, Reply
+from dspex.contracts.envelope import DoneEvent
 from dspex.contracts.failures import BusUnavailable, Failure
 from dspex.contracts.replays import Replayed, ReplayStatus, Script
 
@@ -110,8 +109,7 @@ class Load:
             self._again.record.scripts[new] = Script(one.said)
         begun = time.perf_counter()
         try:
-            message = await self._again.send(one, new)
-            reply: Any = encoding.decode(message.data, Reply)
+            reply = await self._again.send(one, new)
         except (Failure, TimeoutError, NoResponders):
             self._say(one, new, "failed")
             return

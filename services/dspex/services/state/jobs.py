@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from dspex.bus.incoming import now_ms
 from dspex.bus.job_running import tell_end
 from dspex.bus.jobs import JobStore, Kept
-from dspex.bus.provisioning import provision_pool
+from dspex.bus.provisioning import DAY, provision_pool
 from dspex.bus.running import Outcome
 from dspex.contracts import catalog, encoding, jobs
 from dspex.contracts.failures import (
@@ -58,6 +58,9 @@ SCANNED = 2000
 
 PAGE = 50
 """Records read at a time; each may hold a result."""
+
+LARGE_MARGIN = 3600.0
+"""Seconds that are left of the life of a large body when its job may begin."""
 
 ROOM = 16 * 1024
 """Bytes a reply needs beside a job's result."""
@@ -153,7 +156,7 @@ class Jobs:
         step = await self.store.change(tenant, body.job, decide)
         if step.record is not None:
             await self._bus.publish(self._subjects.of(tenant).cancel(body.job))
-            await tell_end(self.store, step.record, None, self._bus.max_payload)
+            await tell_end(self.store, step.record)
         return await self._show(await self._read(tenant, body.job))
 
     async def _buried(self, tenant: str, job: str) -> JobRecord:
@@ -233,17 +236,37 @@ class Jobs:
         if job.pool not in self._provisioned:
             await provision_pool(self._bus, self._subjects, job.pool, self._settings)
             self._provisioned.add(job.pool)
+        job = await self._lighter(job)
         sequence = await self.store.append(job, now=now_ms())
         record = jobs.opened(job, sequence, now_ms())
+        await self.store.tell_queued(record, f"queued in pool {job.pool}")
         try:
-            revision = await self.store.write(record, 0)
+            return Kept(record, await self.store.write(record, 0))
         except Conflict:
             kept = await self.store.read(job.tenant, job.job)
             if kept is None:
                 raise
             return kept
-        await self.store.tell_queued(record, f"queued in pool {job.pool}")
-        return Kept(record, revision)
+
+    async def _lighter(self, job: Job) -> Job:
+        """The job with a large body put elsewhere.
+
+        Raises:
+            BadRequest: It would be gone when the job begins.
+        """
+        body, claims = bytes(job.body), self._bus.claims
+        if claims is None or not claims.is_large(body):
+            return job
+        late = now_ms() + (DAY - LARGE_MARGIN) * 1000
+        if job.not_before is not None and job.not_before > late:
+            raise BadRequest(
+                f"A body of {len(body)} bytes is kept for a day, and the job shall "
+                "begin later.",
+                field="not_before",
+                hint=f"Submit it later, or send at most {claims.bodies.inline} bytes.",
+            )
+        name = await claims.put(job.tenant, body, int(DAY))
+        return replace(job, body=msgspec.Raw(b"null"), claim=name)
 
     async def _read(self, tenant: str, job: str) -> JobRecord:
         """A job as it is now; one that waits beyond its deadline has failed."""
@@ -258,7 +281,7 @@ class Jobs:
         step = await self.store.change(tenant, job, decide)
         if step.record is None:
             return await self._read(tenant, job)
-        await tell_end(self.store, step.record, None, self._bus.max_payload)
+        await tell_end(self.store, step.record)
         return step.record
 
     async def _show(self, record: JobRecord) -> Outcome:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from dspex.bus.discovering import services
-from dspex.bus.histories import Histories
 from dspex.bus.provisioning import Names
 from dspex.bus.running import Outcome
 from dspex.contracts import encoding
-from dspex.contracts.failures import BadRequest, Conflict, NotFound
+from dspex.contracts.failures import BadRequest, Conflict
 from dspex.contracts.headers import TOOL
 from dspex.contracts.program_requests import (
     DeletedProgram,
@@ -31,6 +29,7 @@ from dspex.native.programs.describing import describe
 from dspex.native.programs.nodes import read_reference, references
 from dspex.native.programs.pinning import pinned
 from dspex.native.programs.planning import plan
+from dspex.services.state.versions import Versions, now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
     from dspex.contracts.program_specs import Program
 
     Operation = Callable[[Any, Events], Awaitable[Outcome]]
-
-KEPT = 63
-"""Versions kept behind the newest; the bucket's history less one."""
 
 
 class Programs:
@@ -58,7 +54,7 @@ class Programs:
 
     def __init__(self, bus: NatsBus, prefix: str, own: frozenset[str]) -> None:
         self._bus = bus
-        self._stored = Histories(bus, Names(prefix).programs)
+        self._stored = Versions(bus, Names(prefix).programs, StoredRecord, "program")
         self._own = own
 
     async def put(self, body: requests.PutProgram, events: Events) -> Outcome:
@@ -74,10 +70,9 @@ class Programs:
             body.specification, await self._newest(tenant, body.specification)
         )
         plan(specification, (await self._all(tenant, specification)).get)
-        last, sequence = await self._last(tenant, body.name)
-        newest = last.version if last is not None and last.specification else 0
-        _expect(body.name, body.expected_version, newest)
-        record = _record(body, specification, last, sequence)
+        last, sequence = await self._stored.last(tenant, body.name)
+        self._stored.expect(body.name, body.expected_version, last)
+        record = _record(body, specification, self._stored.next(last, sequence))
         data = encoding.encode(record)
         if len(data) > min(MAX_BYTES, self._bus.max_payload - 1024):
             raise BadRequest(
@@ -86,45 +81,25 @@ class Programs:
                 field="specification",
                 hint="Store parts of it as programs of their own, or fewer demos.",
             )
-        try:
-            await self._stored.put(tenant, body.name, data, sequence)
-        except Conflict:
-            raise _faster(body.name) from None
+        await self._stored.put(tenant, body.name, data, sequence)
         return _outcome(_stored(body.name, record))
 
     async def get(self, body: requests.GetProgram, events: Events) -> Outcome:
         """Say what a version is."""
-        record = await self._record(_tenant(events), body.name, body.version)
+        record = await self._stored.find(_tenant(events), body.name, body.version)
         return _outcome(_stored(body.name, record))
 
     async def list(self, body: requests.ListPrograms, events: Events) -> Outcome:
         """Say which there are."""
-        tenant = _tenant(events)
-        found: list[StoredVersion] = []
-        for name in await self._stored.keys(tenant):
-            if name <= body.after:
-                continue
-            record, _ = await self._last(tenant, name)
-            if record is None or record.specification is None:
-                continue
-            if len(found) == body.limit:
-                return _outcome(ProgramList(programs=found, more=True))
-            found.append(_version(name, record))
-        return _outcome(ProgramList(programs=found))
+        found, more = await self._stored.page(_tenant(events), body.after, body.limit)
+        programs = [_version(name, record) for name, record in found]
+        return _outcome(ProgramList(programs=programs, more=more))
 
     async def delete(self, body: requests.DeleteProgram, events: Events) -> Outcome:
         """Delete one; its numbers are not given again."""
-        tenant = _tenant(events)
-        last, sequence = await self._last(tenant, body.name)
-        if last is None or last.specification is None:
-            raise _missing(body.name)
-        _expect(body.name, body.expected_version, last.version)
-        record = StoredRecord(version=last.version, at=_now())
-        data = encoding.encode(record)
-        try:
-            await self._stored.put(tenant, body.name, data, sequence, delete=True)
-        except Conflict:
-            raise _faster(body.name) from None
+        last = await self._stored.delete(
+            _tenant(events), body.name, body.expected_version
+        )
         return _outcome(DeletedProgram(name=body.name, version=last.version))
 
     async def describe(self, body: requests.DescribeProgram, events: Events) -> Outcome:
@@ -133,7 +108,7 @@ class Programs:
         node = plan(body.program, (await self._all(tenant, body.program)).get)
         if isinstance(body.program, str) and body.program not in self._own:
             name, version = read_reference(body.program)
-            record = await self._record(tenant, name, version)
+            record = await self._stored.find(tenant, name, version)
             return _outcome(describe(node, name, record.version))
         return _outcome(describe(node))
 
@@ -172,7 +147,7 @@ class Programs:
             if text in found or text in self._own:
                 continue
             name, version = read_reference(text)
-            record = await self._record(tenant, name, version)
+            record = await self._stored.find(tenant, name, version)
             found[text] = encoding.read(record.specification, Specification)
             waiting += references(found[text])
         return found
@@ -183,33 +158,8 @@ class Programs:
         for text in references(program):
             name, version = read_reference(text)
             if version is None and name not in self._own:
-                found[name] = (await self._record(tenant, name, None)).version
+                found[name] = (await self._stored.find(tenant, name)).version
         return found
-
-    async def _record(
-        self, tenant: str, name: str, version: int | None
-    ) -> StoredRecord:
-        record, _ = await self._last(tenant, name)
-        if record is None or record.specification is None:
-            raise _missing(name)
-        if version is None or version == record.version:
-            return record
-        sequence = record.sequences.get(str(version))
-        if sequence is None:
-            raise _no_version(name, version, record)
-        try:
-            found = await self._stored.at(tenant, name, sequence)
-        except NotFound:
-            raise _no_version(name, version, record) from None
-        older: StoredRecord = encoding.decode(found.data, StoredRecord)
-        kept = {k: v for k, v in record.sequences.items() if int(k) < version}
-        return replace(older, sequences=kept)
-
-    async def _last(self, tenant: str, name: str) -> tuple[StoredRecord | None, int]:
-        found = await self._stored.last(tenant, name)
-        if found is None:
-            return None, 0
-        return encoding.decode(found.data, StoredRecord), found.sequence
 
 
 def stored(context: Context) -> Programs:
@@ -234,57 +184,19 @@ def operations(programs: Programs) -> dict[str, Operation]:
 def _record(
     body: requests.PutProgram,
     specification: Specification,
-    last: StoredRecord | None,
-    sequence: int,
+    place: tuple[int, dict[str, int]],
 ) -> StoredRecord:
     plain = msgspec.to_builtins(specification)
     encoded = msgspec.json.encode(plain, order="deterministic")
-    earlier: dict[str, int] = {}
-    if last is not None and last.specification is not None:
-        earlier = {**last.sequences, str(last.version): sequence}
+    version, earlier = place
     return StoredRecord(
-        version=(last.version if last is not None else 0) + 1,
-        at=_now(),
+        version=version,
+        at=now(),
         digest=hashlib.sha256(encoded).hexdigest(),
         specification=plain,
         note=body.note,
         score=body.score,
-        sequences=dict(list(earlier.items())[-KEPT:]),
-    )
-
-
-def _expect(name: str, wanted: int | None, newest: int) -> None:
-    if wanted is not None and wanted != newest:
-        raise Conflict(
-            f"The newest version of {name!r} is {newest}, not {wanted}."
-            if newest
-            else f"There is no program {name!r}.",
-            hint="Get it, and decide again.",
-            field="expected_version",
-        )
-
-
-def _faster(name: str) -> Conflict:
-    return Conflict(
-        f"Somebody else changed {name!r} at the same moment.",
-        hint="Get it, and decide again.",
-    )
-
-
-def _missing(name: str) -> NotFound:
-    return NotFound(
-        f"There is no program {name!r}.",
-        hint="program.list says which there are.",
-        field="name",
-    )
-
-
-def _no_version(name: str, version: int, newest: StoredRecord) -> NotFound:
-    kept = ", ".join([*newest.sequences, str(newest.version)])
-    return NotFound(
-        f"{name!r} has no version {version} that is kept. Kept: {kept}.",
-        hint="Name one of these, or none for the newest.",
-        field="version",
+        sequences=earlier,
     )
 
 
@@ -329,7 +241,3 @@ def _outcome(outputs: msgspec.Struct) -> Outcome:
 
 def _tenant(events: Events) -> str:
     return events.audience.subjects.tenant
-
-
-def _now() -> float:
-    return round(time.time() * 1000, 3)

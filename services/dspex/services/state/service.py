@@ -14,10 +14,11 @@ from dspex.bus.responder import Profile, Responder
 from dspex.bus.running import Identity, Outcome
 from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
-from dspex.contracts import catalog, headers
+from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.failures import BusUnavailable, Unsupported
 from dspex.contracts.subjects import STATE_POOL
-from dspex.services.state import jobs, programs
+from dspex.native.tables.messages import ArrowTables
+from dspex.services.state import datasets, jobs, programs
 from dspex.services.state.sessions import Sessions
 from dspex.services.state.streams import Streams
 from dspex.services.state.undelivered import Undelivered
@@ -46,13 +47,15 @@ GRACE = 10.0
 
 def operations(context: Context, found: jobs.Jobs) -> dict[str, Operation]:
     """What answers each operation: its body and where its life is told."""
+    subjects = context.configuration.subjects
     stored = programs.stored(context)
-    sessions = Sessions(context.bus, context.configuration.subjects, stored)
-    streams = Streams(context.bus, context.configuration.subjects)
+    sessions = Sessions(context.bus, subjects, stored)
+    streams = Streams(context.bus, subjects)
     return {
         **jobs.operations(found),
         **sessions.operations(),
         **programs.operations(stored),
+        **datasets.operations(datasets.Datasets(context.bus, subjects.prefix)),
         "stream.resume": streams.resume,
     }
 
@@ -75,7 +78,7 @@ def profile(subjects: Subjects, served: list[str]) -> Profile:
         info=ServiceInfo(
             name="dspex-state",
             version=VERSION,
-            description="Sessions, jobs and programs, on JetStream.",
+            description="Sessions, jobs, programs and datasets, on JetStream.",
             metadata={"pool": STATE_POOL, "worker": worker},
             id=worker,
         ),
@@ -118,6 +121,7 @@ async def main(context: Context) -> None:
     configuration = context.configuration
     subjects = configuration.subjects
     found = profile(subjects, catalog.served_by("state"))
+    encoding.read_tables_with(ArrowTables())
     kept_jobs = jobs.Jobs(context)
     undelivered = Undelivered(context.bus, subjects, kept_jobs.store)
     run = runner(operations(context, kept_jobs))

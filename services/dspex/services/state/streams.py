@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dspex.bus.batches import batch, sequence_of
+from dspex.bus.journal import Reader
 from dspex.bus.provisioning import Names
 from dspex.bus.running import Outcome
 from dspex.contracts import encoding
-from dspex.contracts.envelope import Event
+from dspex.contracts.envelope import DoneEvent, Event
 from dspex.contracts.failures import DeadlineExceeded, NotFound
 from dspex.contracts.stream_requests import ResumedStream
 from dspex.services.state.position import Position
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
     from dspex.bus.events import Events
+    from dspex.contracts.records import Cut
     from dspex.contracts.stream_requests import ResumeStream
     from dspex.contracts.subjects import Subjects
 
@@ -57,6 +59,7 @@ class Streams:
 
     def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
         self._bus = bus
+        self._reader = Reader(bus, subjects)
         self._stream = Names(subjects.prefix).journal
 
     async def resume(self, body: ResumeStream, events: Events) -> Outcome:
@@ -76,7 +79,10 @@ class Streams:
         size = 0
         async with source:
             async for message in source.messages(position, waits=to_inbox):
-                due = position.take(encoding.decode(message.data, Event))
+                event = encoding.decode(message.data, Event)
+                if isinstance(event, DoneEvent) and event.cut is not None:
+                    event = await self._restored(event, event.cut)
+                due = position.take(event)
                 for event in due if to_inbox else ():
                     await events.relay(event)
                 if not to_inbox:
@@ -95,6 +101,17 @@ class Streams:
                 )
             )
         )
+
+    async def _restored(self, event: DoneEvent, cut: Cut) -> Any:
+        """An end with its outputs, which may be on their way to the object store."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return await self._reader.restored(event, cut)
+            except NotFound:
+                if not cut.blob or time.monotonic() - begun > APPEARS:
+                    raise
+                await asyncio.sleep(POLL)
 
 
 class _Source:

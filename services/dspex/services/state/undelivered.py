@@ -113,5 +113,5 @@ class Undelivered:
         step = await self._store.change(job.tenant, job.job, decide)
         if step.record is not None:
             await bury(self._store, job, step.record)
-            await tell_end(self._store, step.record, None, self._bus.max_payload)
+            await tell_end(self._store, step.record)
             _log.error("job given up", extra={"job": job.job})

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
@@ -14,6 +14,7 @@ from dspex.bus.children import Child, how_it_ended
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure
 from dspex.services.supervisor import limits, orphans
+from dspex.services.supervisor.cgroups import Cgroups
 from dspex.services.supervisor.devices import assign
 from dspex.services.supervisor.guard import Guard
 from dspex.services.supervisor.logfiles import bound
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = 12
-"""Exit status of a worker in which an allocation failed."""
+LEFT: dict[int | None, tuple[str, Literal["resource_memory", "resource_cpu"]]] = {
+    OUT_OF_MEMORY: ("ran out of its memory limit", "resource_memory"),
+    62: ("was kept busy by a thread whose request had ended", "resource_cpu"),
+}
+"""Why a worker left by itself, by its exit status, and what its requests fail with."""
 
 LOOK = 0.5
 """Seconds between two looks at what there is, when nothing happens."""
@@ -67,14 +72,20 @@ class Fleet:
         self._starting = starting
         self._gpus = gpus
         self._tell = tell
-        self._guard = Guard(launcher.logs)
+        self._cgroups = Cgroups(launcher.cgroup, supervisor)
+        self._guard = Guard(launcher.logs, self._cgroups.pattern)
         self._tasks = Tasks()
         self._changed = asyncio.Event()
         self._spawning = asyncio.Lock()  # whose process id is not known yet
         self._stopped = False
 
     async def start(self) -> None:
-        """Start the guard; ``run`` starts the workers."""
+        """Start the guard; ``run`` starts the workers.
+
+        Raises:
+            ConfigurationError: The pools cannot be limited as they are to be.
+        """
+        self._cgroups.prepare({name: one.settings for name, one in self.pools.items()})
         orphans.adopt()
         await self._guard.start()
         self._tasks.start(self._keep_guard(), "guard")
@@ -157,6 +168,9 @@ class Fleet:
     async def _look(self, now: float) -> None:
         await self._measure()
         await self._end_orphans()
+        self._cgroups.sweep()
+        for member in self.members.values():
+            member.look(now)
         goals = {name: pool.goal(now) for name, pool in self.pools.items()}
         seen = [one.seen() for one in self.members.values() if one.killed is None]
         for action in decide(goals, seen, now, self._starting, Patience()):
@@ -212,6 +226,7 @@ class Fleet:
         self._tasks.start(self._watch(member), f"end of {name}")
         try:
             limits.apply(settings, child.pid)
+            member.group = self._cgroups.place(name, child.pid, settings)
         except (OSError, ValueError) as error:
             _log.error("limits not set: %s", error, extra={"worker": name})
             self._kill(member, Kill(name, f"could not be limited: {error}"))
@@ -233,6 +248,8 @@ class Fleet:
         del self.members[member.name]
         self._guard.remove(member.child.pid)
         notice = self._end_of(member)
+        if member.group is not None:
+            self._cgroups.leave(member.group)
         self._tell(notice)
         if not notice.asked:
             _log.warning("worker %s", notice.reason, extra={"worker": member.name})
@@ -247,8 +264,10 @@ class Fleet:
                 notice, state="ended", asked=True, reason=member.why or reason
             )
         code = kill.code if kill is not None else "worker_lost"
-        if kill is None and status == OUT_OF_MEMORY:
-            reason, code = "ran out of its memory limit", "resource_memory"
+        if kill is None and member.group and member.group.ran_out_of_memory:
+            reason, code = LEFT[OUT_OF_MEMORY]
+        elif kill is None and status in LEFT:
+            reason, code = LEFT[status]
         words = member.child.tail()
         trouble = f"{member.name} {reason}." + (f" {words}" if words else "")
         again = member.pool.restarts.ended(member.lifetime(now), now, trouble)

@@ -23,10 +23,13 @@ tenths=0
 while [ "$tenths" -lt {tenths} ]; do
   left=
   for one do kill -0 "-$one" 2>/dev/null && left=1; done
-  [ -n "$left" ] || exit 0
+  [ -n "$left" ] || break
   sleep 0.1; tenths=$((tenths + 1))
 done
 for one do kill -KILL "-$one" 2>/dev/null; done
+for folder in {cgroups}; do
+  [ -e "$folder/cgroup.kill" ] && echo 1 > "$folder/cgroup.kill" && rmdir "$folder"
+done
 """
 
 
@@ -38,10 +41,11 @@ class Guard:
 
     Args:
         logs: Folder of its log.
+        cgroups: Pattern of the folders of their cgroups; empty: they have none.
     """
 
-    def __init__(self, logs: Path) -> None:
-        script = _SCRIPT.format(tenths=GRACE * 10)
+    def __init__(self, logs: Path, cgroups: str = "") -> None:
+        script = _SCRIPT.format(tenths=GRACE * 10, cgroups=cgroups)
         program = Program(name="guard", role="guard", argv=("/bin/sh", "-c", script))
         self.child = Child(program, logs / "supervisor-guard.log")
         self._groups: set[int] = set()

@@ -29,6 +29,7 @@ class Launcher(Struct, frozen=True, kw_only=True):
         log_level: As on our own command line.
         python: Interpreter of pools that name none.
         environ: Further variables.
+        cgroup: Folder of the cgroup below which each gets its own.
     """
 
     host: str
@@ -38,6 +39,7 @@ class Launcher(Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     python: str = sys.executable
     environ: dict[str, str] = field(default_factory=dict)
+    cgroup: Path | None = None
 
     def program(self, name: str, pool_name: str, pool: Pool, gpu: str = "") -> Program:
         """One worker.

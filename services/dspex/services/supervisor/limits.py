@@ -70,14 +70,22 @@ def apply(pool: Pool, pid: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, most)
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used; 0 where /proc does not say."""
+    try:
+        words = _stat(Path(f"/proc/{pid}"))
+    except (OSError, IndexError):
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def usages(sessions: Iterable[int]) -> dict[int, Usage]:
     """What each session uses; nothing where /proc does not say."""
     found = dict.fromkeys(sessions, Usage())
     page = os.sysconf("SC_PAGE_SIZE")
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            # After the name, which may hold anything but ends with the last ")".
-            words = (entry / "stat").read_text().rpartition(")")[2].split()
+            words = _stat(entry)
             session = int(words[3])
             if session in found and words[0] != "Z":
                 resident, shared = (entry / "statm").read_text().split()[1:3]
@@ -85,3 +93,8 @@ def usages(sessions: Iterable[int]) -> dict[int, Usage]:
                 used = found[session]
                 found[session] = Usage(used.processes + 1, used.memory + own)
     return found
+
+
+def _stat(entry: Path) -> list[str]:
+    """What /proc says of a process behind its name, which may hold anything."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()

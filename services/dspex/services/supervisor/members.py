@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from dspex.contracts.pools import PoolStatus, WorkerNotice, WorkerStatus
-from dspex.services.supervisor.limits import Usage
+from dspex.services.supervisor.limits import Usage, cpu_seconds
 from dspex.services.supervisor.planning import Goal, Kill, Worker
 from dspex.services.supervisor.restarts import HEALTHY_AFTER, Restarts
 from dspex.services.supervisor.scaling import Desired, Scaler
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dspex.bus.children import Child
     from dspex.contracts.heartbeats import Heartbeat
     from dspex.contracts.pooling import Pool, Supervising
+    from dspex.services.supervisor.cgroups import Cgroup
+
+QUIET = 2.0
+"""Seconds without a heartbeat after which it is looked at what a worker computes."""
 
 JITTER = 0.1
 """How far the limits of workers differ, so that not all are replaced at once."""
@@ -82,6 +86,7 @@ class Member:
         asked: Why an operator wants it replaced.
         killed: Why it was ended at once, if it was.
         usage: What its processes use, where that is looked at.
+        group: Its cgroup, where it has one.
     """
 
     def __init__(self, child: Child, pool: PoolState, gpu: str, now: float) -> None:
@@ -94,10 +99,12 @@ class Member:
         self.asked = ""
         self.killed: Kill | None = None
         self.usage = Usage()
+        self.group: Cgroup | None = None
         self._generation = pool.generation
         self._jitter = random.uniform(1 - JITTER, 1 + JITTER)
         self._begun = self._heard = now
         self._stopped = 0.0
+        self._busy = (0.0, 0.0)  # CPU seconds when it fell silent, and now
 
     @property
     def name(self) -> str:
@@ -112,6 +119,7 @@ class Member:
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take a heartbeat in; returns whether it has become ready with it."""
         self.beat, self._heard = beat, now
+        self._busy = (0.0, 0.0)
         if beat.state == "ready" and now - self._begun > HEALTHY_AFTER:
             self.pool.restarts.healthy()
         if self.state != "starting" or beat.state != "ready":
@@ -122,6 +130,12 @@ class Member:
     def forgive(self, now: float) -> None:
         """Count it as heard: while we were deaf, silence said nothing."""
         self._heard = now
+
+    def look(self, now: float) -> None:
+        """See what it computes, if it says nothing."""
+        if now - self._heard > QUIET:
+            used = cpu_seconds(self.child.pid)
+            self._busy = (self._busy[0] or used, used)
 
     def stopping(self, why: str, now: float) -> None:
         """It was told to stop."""
@@ -147,6 +161,7 @@ class Member:
             memory=self.usage.memory,
             children=max(0, self.usage.processes - 1),
             lag=beat.loop_lag_ms / 1000 if beat else 0.0,
+            busy=self._busy[1] - self._busy[0],
             jitter=self._jitter,
             asked=self.asked,
         )

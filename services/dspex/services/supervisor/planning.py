@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
+BUSY = 0.1
+"""Share of a CPU beyond which silence is that of who computes: who is frozen uses none,
+and on a machine that is full nobody gets much more."""
+
 
 class Patience(Struct, frozen=True, kw_only=True):
     """How long silence is borne, in seconds.
@@ -66,6 +70,7 @@ class Worker(Struct, frozen=True, kw_only=True):
         memory: That of all its processes together, bytes; 0: not looked at.
         children: Processes it has started that run.
         lag: Seconds its event loop has not come round.
+        busy: Seconds of a CPU it has used since it fell silent.
         jitter: What its own limits are multiplied by, about 1.
         asked: Why an operator wants it replaced; empty: nobody does.
     """
@@ -82,6 +87,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     memory: int = 0
     children: int = 0
     lag: float = 0.0
+    busy: float = 0.0
     jitter: float = 1.0
     asked: str = ""
 
@@ -162,8 +168,12 @@ def fault(
         return Kill(name, "did not stop when it was told to") if late else None
     if worker.state == "starting" and now - worker.begun > patience.start:
         return Kill(name, f"was not ready after {now - worker.begun:.0f} s")
-    if worker.state == "ready" and now - worker.heard > patience.silence:
-        return Kill(name, f"is frozen: no heartbeat for {now - worker.heard:.0f} s")
+    silent = now - worker.heard
+    if worker.state == "ready" and silent > patience.silence:
+        if worker.busy > silent * BUSY:
+            why = f"was kept busy by native code: no heartbeat for {silent:.0f} s"
+            return Kill(name, why, "resource_cpu")
+        return Kill(name, f"is frozen: no heartbeat for {silent:.0f} s")
     return _beyond_limits(worker, settings)
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -319,8 +320,10 @@ class Supervisor:
 
 def _launcher(context: Context, host: str) -> Launcher:
     arguments = context.arguments
+    cgroup = context.configuration.supervisor.cgroup
     return Launcher(
         host=host,
+        cgroup=Path(cgroup) if cgroup else None,
         url=context.bus.settings.url,
         config=arguments.config,
         logs=arguments.logs or LOGS,

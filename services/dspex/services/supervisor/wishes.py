@@ -43,6 +43,7 @@ class Wishes:
         self.drained = False
         self._totals: dict[str, int] = {}
         self._here: dict[str, int] = {}
+        self._emptied: set[str] = set()  # of those that scale by themselves
         self._configured: dict[str, int] = {}
         self._keep = keep
         self._supervisor = supervisor
@@ -59,7 +60,7 @@ class Wishes:
         Raises:
             NotFound: There is no such pool.
             BadRequest: It is more than the pool may have.
-            Conflict: The pool scales by itself.
+            Conflict: The pool scales by itself, and was not drained.
         """
         if asked.host not in (None, self._host):
             return None
@@ -68,12 +69,8 @@ class Wishes:
         if asked.host is not None:
             self._check(pool, "host_max", asked.processes)
         if _is_auto(pool):
-            raise Conflict(
-                f"Pool {asked.pool!r} scales by itself.",
-                field="pool",
-                hint=f"Set pools.{asked.pool}.min and max, or its scale to 'fixed'.",
-            )
-        if asked.host is not None:
+            self._fill_again(pool, asked)
+        elif asked.host is not None:
             self.drained = False
             self._here[pool.name] = pool.processes = asked.processes
             self._keep_host(pool)
@@ -95,6 +92,9 @@ class Wishes:
             configured = pool.settings.processes
             if mine.drained:
                 pool.processes = 0
+            if name in pools and pools[name].drained and _is_auto(pool):
+                self._emptied.add(name)
+                pool.processes = 0
             if mine.configured.get(name, configured) != configured or _is_auto(pool):
                 continue
             if name in mine.pools:
@@ -115,16 +115,34 @@ class Wishes:
 
     def spread(self, pool: PoolState, total: int) -> None:
         """Have this host's share of all workers of a pool."""
-        if self.drained or pool.name in self._here:
+        if self.drained or pool.name in self._here or pool.name in self._emptied:
             return
         hosts = self._peers.sharing(pool.name, self._fleet.now())
         mine = share(total, hosts, self._peers.me)
         most = pool.settings.host_max
         pool.processes = mine if most is None else min(mine, most)
 
+    def _fill_again(self, pool: PoolState, asked: ScaleRequest) -> None:
+        """Let a drained pool that scales by itself do so again, from now on."""
+        host_was = asked.host is not None and self.drained
+        if not asked.processes or not (host_was or pool.name in self._emptied):
+            raise Conflict(
+                f"Pool {pool.name!r} scales by itself.",
+                field="pool",
+                hint=f"Set pools.{pool.name}.min and max, or its scale to 'fixed'.",
+            )
+        if host_was:
+            self.drained = False
+            self._keep_host()
+        else:
+            self._emptied.discard(pool.name)
+            self._keep("pool", pool.name, PoolWish(processes=asked.processes))
+        self.spread(pool, pool.desired.workers)
+
     def _wish(self, pool: PoolState, total: int) -> None:
         """Have so many on all hosts together; what one host alone has is forgotten."""
         self._totals[pool.name] = total
+        self._emptied.discard(pool.name)
         if not self.drained:
             self._here.pop(pool.name, None)
         self.spread(pool, total)
@@ -153,7 +171,10 @@ class Wishes:
         elif asked.name in self._fleet.pools:
             pool = self._fleet.pools[asked.name]
             pools = {pool.name: pool}
-            if not _is_auto(pool):
+            if _is_auto(pool):
+                self._emptied.add(pool.name)
+                self._keep("pool", pool.name, PoolWish(processes=0, drained=True))
+            else:
                 self._wish(pool, 0)
         for pool in pools.values():
             pool.processes = 0

@@ -25,7 +25,13 @@ from dspex.contracts.failures import (
 from dspex.native.programs.planning import check_inputs
 from dspex.services.worker.calls import wire, within
 from dspex.services.worker.modules import enter, is_async, leave
-from dspex.services.worker.stoppable import Watch, in_loop, in_thread
+from dspex.services.worker.stoppable import (
+    Watch,
+    apart,
+    in_loop,
+    in_thread,
+    run_module,
+)
 from dspex.services.worker.tools import described, reward_function, vectors
 
 if TYPE_CHECKING:
@@ -86,7 +92,7 @@ class Composite(dspy.Module):  # type: ignore[misc]  # DSPy ships no types
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Run it from a thread."""
-        return in_loop(self.aforward(**inputs))
+        return run_module(self.aforward(**inputs))
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Run it."""
@@ -133,7 +139,9 @@ class Parallel(Composite):
 
     async def outputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The outputs of all."""
-        works = [lambda i=i: self.part(i, inputs) for i in range(len(self.parts))]
+        works = [
+            lambda i=i: apart(self.part(i, inputs)) for i in range(len(self.parts))
+        ]
         found: dict[str, Any] = {}
         for outputs in await together(works, len(works)):
             found |= outputs
@@ -155,7 +163,8 @@ class Map(Composite):
         # What is mapped over is a list to the whole, and no input of the part by that.
         others = {k: v for k, v in inputs.items() if k != spec.over and k in takes}
         works = [
-            lambda one=one: self.part(0, others | {spec.into: one}) for one in elements
+            lambda one=one: apart(self.part(0, others | {spec.into: one}))
+            for one in elements
         ]
         found = await together(works, spec.concurrency)
         names = list(found[0] if found else self.node.gives)
@@ -230,7 +239,7 @@ class Majority(Composite):
         """The first of the answers that most agree on."""
         spec: Any = self.node.spec
         if self.parts:
-            works = [lambda: self.part(0, inputs)] * spec.attempts
+            works = [lambda: apart(self.part(0, inputs))] * spec.attempts
             answers = await together(works, spec.attempts)
         else:
             answers = _answers(inputs["completions"], spec.field)
@@ -265,7 +274,7 @@ class Compared(Composite):
         takes = self.node.parts[0].node.needs
         given = {name: one for name, one in inputs.items() if name in takes}
         attempts = await together(
-            [lambda: self.part(0, given)] * spec.attempts, spec.attempts
+            [lambda: apart(self.part(0, given))] * spec.attempts, spec.attempts
         )
         call = enter(self.node, inputs | {"completions": attempts})
         return leave(self.node, await ask(self.comparison, call))

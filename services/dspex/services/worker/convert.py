@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import OutputInvalid
-from dspex.native.signatures.compiling import TYPE_MARKERS
+from dspex.native.signatures.encoding import TYPE_MARKERS
 from dspex.native.types.kinds import DspyType
 from dspex.native.types.tree import nodes
 from dspex.services.worker.own_types import CLASSES, own_wire

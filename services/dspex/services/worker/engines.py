@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     import dspy
+
+
+LONGEST_PIECE = 16 << 20
+"""Bytes of one piece of a streamed answer at most: lm15's own limit is 64 KiB, and a
+model that says all at once says more."""
 
 
 class Native(NamedTuple):
@@ -38,7 +44,22 @@ def _native() -> Native | None:
         from dspy.clients.engines import AsyncLM15Engine, LM15Engine
     except ImportError:  # before 3.4, or moved since
         return None
+    _widen()
     return Native(lm15, select_backend, LM15Engine, AsyncLM15Engine)
+
+
+def _widen() -> None:
+    """Let pieces of streamed answers be larger: lm15 has no setting for it."""
+    try:
+        sse: Any = importlib.import_module("dspy._vendor.lm15.sse")
+    except ImportError:  # it moved: its own limit holds
+        return
+    for parse in (sse.parse_sse, sse.aparse_sse):
+        for limit in parse.__kwdefaults__.keys() & {
+            "max_line_bytes",
+            "max_event_bytes",
+        }:
+            parse.__kwdefaults__[limit] = LONGEST_PIECE
 
 
 NATIVE = _native()

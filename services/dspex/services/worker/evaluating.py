@@ -21,6 +21,7 @@ from dspex.native.programs.planning import check_inputs
 from dspex.services.worker.composing import run_node, together
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.scoring import check_metric, scored
+from dspex.services.worker.stoppable import apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from dspex.services.worker.lms import LanguageModels
 
     Rows = Sequence[Mapping[str, Any]]
+
+MAX_ERRORS = 10
+"""Examples that may fail, where DSPy has no setting of that name."""
 
 TOLD_EVERY = 0.5
 """Seconds from one word of progress to the next, at least."""
@@ -98,11 +102,12 @@ class Evaluation:
         self._secrets = lms.secrets
         self._errors = self._done = 0
         self._told = -math.inf
-        self._names = input_names(node, asked.inputs, asked.dataset, "dataset")
-        self._max_errors = asked.max_errors or dspy.settings.max_errors
-        check_metric(asked.metric, node, asked.dataset, "metric")
+        self._names = input_names(node, asked.inputs, asked.examples, "dataset")
+        known = dspy.settings.get("max_errors", MAX_ERRORS)
+        self._max_errors = asked.max_errors or known
+        check_metric(asked.metric, node, asked.examples, "metric")
         for name, metric in asked.also.items():
-            check_metric(metric, node, asked.dataset, f"also.{name}")
+            check_metric(metric, node, asked.examples, f"also.{name}")
 
     async def run(self) -> Evaluated:
         """Run it all.
@@ -111,7 +116,7 @@ class Evaluation:
             Failure: Of the example that was one failure too many.
         """
         asked = self._asked
-        works = [functools.partial(self._one, row) for row in asked.dataset]
+        works = [functools.partial(self._one, row) for row in asked.examples]
         found: list[Any] = await together(works, asked.threads)
         scores = [one.score for one in found]
         means = {
@@ -134,7 +139,7 @@ class Evaluation:
         failure = None
         scores = dict.fromkeys(["", *self._asked.also], 0.0)
         try:
-            outputs = await run_node(self._node, self._module, inputs)
+            outputs = await apart(run_node(self._node, self._module, inputs))
             scores = await self._scores(row, outputs)
         except Exception as error:  # noqa: BLE001 - it is told in the results
             failure = self._failed(error)
@@ -174,7 +179,7 @@ class Evaluation:
         return ExampleFailure(code=failure.code, message=failure.message)
 
     async def _tell(self) -> None:
-        total, now = len(self._asked.dataset), time.monotonic()
+        total, now = len(self._asked.examples), time.monotonic()
         if self._done < total and now - self._told < TOLD_EVERY:
             return
         self._told = now

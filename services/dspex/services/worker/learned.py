@@ -66,4 +66,6 @@ def _state(module: dspy.Module) -> dict[str, Any]:
 def _kept(predictor: Any) -> dict[str, Any]:
     predictor.lm = None  # some optimizers set it, and ours has no form to be saved in
     state = predictor.dump_state()
+    # Before 3.0 demos are no dicts there.
+    state["demos"] = [dict(demo) for demo in state["demos"]]
     return {name: to_wire(state[name]) for name in _KEPT}

@@ -7,8 +7,7 @@ configuration can make it import a module.
 from __future__ import annotations
 
 import importlib
-import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dspy
 from cachetools import LRUCache
@@ -21,7 +20,7 @@ from dspex.contracts.program_specs import Specification
 from dspex.native.programs.nodes import read_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from dspex.bus.histories import Histories
     from dspex.contracts.program_settings import OwnProgram
@@ -90,17 +89,6 @@ def load_own(configured: Mapping[str, OwnProgram]) -> dict[str, dspy.Module]:
         ConfigurationError: One cannot be imported or made, or is no ``dspy.Module``.
     """
     return {name: _own(name, one.path) for name, one in configured.items()}
-
-
-def sandbox() -> Callable[[], Any] | None:
-    """What makes interpreters for code that models write, if Deno is installed."""
-    if not hasattr(dspy, "PythonInterpreter"):
-        return None
-    try:
-        found = importlib.import_module("deno").find_deno_bin()
-    except (ImportError, OSError):
-        found = shutil.which("deno")
-    return dspy.PythonInterpreter if found else None
 
 
 def _own(name: str, path: str) -> dspy.Module:

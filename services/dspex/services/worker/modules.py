@@ -25,6 +25,7 @@ from dspex.services.worker.convert import (
     to_python,
     to_wire,
 )
+from dspex.services.worker.interpreters import PerThread
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.tools import remote_tool
 
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
 
     from dspex.contracts.program_specs import PredictorState
     from dspex.native.programs.nodes import Node
-
-    Interpreters = Callable[[], Any]
+    from dspex.services.worker.interpreters import Interpreters
 
 KEPT = 256
 """Instances kept ready; the least recently used leave first."""
 
-SINCE = {"rlm": "RLM", "code_act": "CodeAct", "program_of_thought": "ProgramOfThought"}
-"""Modules that not every release of DSPy has, and what it calls them."""
+CODE = {"rlm": "RLM", "code_act": "CodeAct", "program_of_thought": "ProgramOfThought"}
+"""Modules that run code, and what DSPy calls them."""
 
 
 class Modules:
@@ -71,20 +71,20 @@ class Modules:
     def _made(self, node: Node) -> dspy.Module:
         with warnings.catch_warnings():  # that a later release will lack something
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = _MAKERS[node.module](node, self._options(node))
+            module = self._running(node)
         _give_demos(module, node)
         _load(module, node)
         return module
 
-    def _options(self, node: Node) -> dict[str, Any]:
-        if node.module not in SINCE:
-            return {}
-        made_by = getattr(dspy, SINCE[node.module], None)
-        # Releases before 3.4 take one interpreter for all requests, or none.
-        if made_by is None or "interpreter_factory" not in _parameters(made_by):
+    def _running(self, node: Node) -> dspy.Module:
+        """An instance, with what runs code where it runs code."""
+        make = _MAKERS[node.module]
+        if node.module not in CODE:
+            return make(node, {})
+        made_by = getattr(dspy, CODE[node.module], None)
+        if made_by is None:
             raise Unsupported(
-                f"{node.path}: {node.module} cannot be run with DSPy "
-                f"{dspy.__version__}, "
+                f"{node.path}: there is no {node.module} in DSPy {dspy.__version__}, "
                 "which this worker runs.",
                 field=node.path,
                 hint="Use a pool with another release of DSPy.",
@@ -96,7 +96,11 @@ class Modules:
                 field=node.path,
                 hint='Install Deno for the workers: pip install "dspy[deno]".',
             )
-        return {"interpreter_factory": self._interpreters}
+        if "interpreter_factory" in _parameters(made_by):
+            return make(node, {"interpreter_factory": self._interpreters})
+        module: Any = make(node, {})
+        module.interpreter = PerThread(self._interpreters)
+        return module  # type: ignore[no-any-return]
 
 
 def _parameters(cls: Any) -> Collection[str]:
@@ -260,6 +264,6 @@ _MAKERS: dict[str, Callable[[Node, dict[str, Any]], dspy.Module]] = {
 }
 
 _THREADED: tuple[Any, ...] = tuple(
-    cls for name in SINCE.values() if (cls := getattr(dspy, name, None)) is not None
+    cls for name in CODE.values() if (cls := getattr(dspy, name, None)) is not None
 )
 """They run code, which holds up a loop; CodeAct's async form is that of ReAct."""

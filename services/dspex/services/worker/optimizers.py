@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import dspy
 import msgspec
@@ -132,6 +132,7 @@ def _shared(
     compiled = {
         "requires_permission_to_run": False,
         "eval_kwargs": {"num_threads": given.threads, "display_progress": False},
+        "num_threads": given.threads,
     }
     compile_takes = inspect.signature(cls.compile).parameters
     return (
@@ -150,6 +151,26 @@ def _options(optimizer: Any) -> dict[str, Any]:
     return found
 
 
+def missing() -> list[str]:
+    """The optimizers that cannot be run here, by name."""
+    kinds: tuple[Any, ...] = get_args(known.Optimizer)
+    return [_name(kind) for kind in kinds if not _is_there(kind)]
+
+
+def _is_there(kind: Any) -> bool:
+    cls = _found(_name(kind))
+    if kind in _REFUSED or cls is None:
+        return False
+    if kind is known.BetterTogether and "optimizers" not in _parameters(cls):
+        return False
+    needs = NEEDS.get(_name(kind), ())
+    return all(importlib.util.find_spec(package) for package in needs)
+
+
+def _found(name: str) -> Any:
+    return getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
+
+
 def _class(optimizer: Any, path: str) -> Any:
     name = _name(optimizer)
     if type(optimizer) in _REFUSED:
@@ -158,6 +179,9 @@ def _class(optimizer: Any, path: str) -> Any:
             field=f"{path}.name",
             hint=_REFUSED[type(optimizer)],
         )
+    cls = _found(name)
+    if cls is None:
+        raise _lacks(f"there is no {name}", f"{path}.name")
     for package in NEEDS.get(name, ()):
         if importlib.util.find_spec(package) is None:
             raise Unsupported(
@@ -165,9 +189,6 @@ def _class(optimizer: Any, path: str) -> Any:
                 field=f"{path}.name",
                 hint=f"Install it for the workers: pip install {package}.",
             )
-    cls = getattr(dspy, name, None) or getattr(dspy.teleprompt, name, None)
-    if cls is None:
-        raise _lacks(f"there is no {name}", f"{path}.name")
     return cls
 
 

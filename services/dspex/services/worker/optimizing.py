@@ -117,10 +117,10 @@ class Optimization:
         self._build = build
         self._events = events
         self._lms = lms
-        self._names = input_names(node, asked.inputs, asked.trainset, "trainset")
-        input_names(node, asked.inputs, asked.valset or [], "valset")
+        self._names = input_names(node, asked.inputs, asked.to_learn, "trainset")
+        input_names(node, asked.inputs, asked.to_compare, "valset")
         if asked.metric is not None:
-            check_metric(asked.metric, node, asked.trainset, "metric")
+            check_metric(asked.metric, node, asked.to_learn, "metric")
         elif not isinstance(asked.optimizer, known.LabeledFewShot):
             raise BadRequest(
                 "This optimizer needs a metric.",
@@ -155,7 +155,7 @@ class Optimization:
         asked = self._asked
         if asked.metric is None:
             return None
-        examples = asked.valset or asked.trainset
+        examples = asked.to_compare or asked.to_learn
         body = Evaluate(
             program=made,
             dataset=examples,
@@ -184,8 +184,8 @@ class Optimization:
             ),
             teacher=shows,
             teacher_lm=self._lms.build(named) if named else None,
-            trainset=self._examples(asked.trainset),
-            valset=self._examples(asked.valset) if asked.valset else None,
+            trainset=self._examples(asked.to_learn),
+            valset=self._examples(asked.to_compare) or None,
             threads=asked.threads,
         )
 

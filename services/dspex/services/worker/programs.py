@@ -10,9 +10,10 @@ import dspy
 from cachetools import LRUCache
 
 from dspex.bus.running import Outcome
-from dspex.contracts.envelope import Usage
-from dspex.contracts.failures import Failure, InvalidSignature, Unsupported
+from dspex.contracts.failures import Failure, InvalidSignature
+from dspex.contracts.learning_requests import Optimize
 from dspex.contracts.program_requests import React, as_specification
+from dspex.contracts.program_specs import PythonSpec
 from dspex.contracts.requests import Predict
 from dspex.native.checking.requiring import (
     REASONING,
@@ -24,22 +25,23 @@ from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.calls import Call, overrides, running
 from dspex.services.worker.convert import demo_to_python, to_python, to_wire
+from dspex.services.worker.datasets import with_examples
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.learning import Learning, learn
 from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import Last, run_streaming
 from dspex.services.worker.threads import EventsFromThread, Threads
+from dspex.services.worker.usage import counting, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from dspy.utils.usage_tracker import UsageTracker
 
     from dspex.bus.events import Events
     from dspex.contracts.program_requests import RunProgram
     from dspex.contracts.program_specs import Program
     from dspex.contracts.requests import Body
+    from dspex.native.programs.nodes import Node
     from dspex.services.worker.lms import LanguageModels
 
 _log = logging.getLogger(__name__)
@@ -89,8 +91,6 @@ class Programs:
             Failure: What DSPy or the provider raised, as the contract names it.
         """
         try:
-            if not isinstance(body, Predict):
-                return await self._run_program(body, events)  # type: ignore[arg-type]
             if self._threads is None:
                 return await self._run(operation, body, events)
             there: Any = EventsFromThread(events)
@@ -105,20 +105,23 @@ class Programs:
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
 
+    async def _run(self, operation: str, body: Body, events: Events) -> Outcome:
+        if isinstance(body, Predict):
+            return await self._run_module(operation, body, events)
+        return await self._run_program(body, events)  # type: ignore[arg-type]
+
     async def _run_program(
         self, asked: RunProgram | React | Learning, events: Events
     ) -> Outcome:
-        if self._threads is not None:
-            raise Unsupported(
-                f"Programs as data need DSPy 3.0 or newer; this worker runs "
-                f"{dspy.__version__}.",
-                hint="Use another pool.",
-            )
         if isinstance(asked, React):
             program: Program = as_specification(asked)
             path = ""
         else:
             program, path = asked.program, "program"
+        used: dict[str, str] = {}
+        if isinstance(asked, Learning):
+            operations = self._runner.operations
+            asked, used = await with_examples(asked, operations, events.audience)
         node = await self._runner.prepared(program, events.audience, path)
         call = Call(
             lms=self._lms,
@@ -130,19 +133,21 @@ class Programs:
         with (
             running(call),
             dspy.context(trace=[]),
-            dspy.track_usage() as tracker,
+            counting(threads=_starts_threads(asked, node)) as tracker,
         ):
             if isinstance(asked, Learning):
                 runner = self._runner
-                outputs = await learn(asked, node, runner, events, self._lms)
+                outputs = await learn(asked, node, runner, events, self._lms) | used
             else:
                 outputs = await self._runner.run(node, asked.inputs, events)
         asked_lm = getattr(node.spec, "lm", None) or call.lm
         return Outcome(
-            outputs=outputs, usage=_usage(tracker), lm=self._lms.describe(asked_lm)
+            outputs=outputs, usage=total(tracker), lm=self._lms.describe(asked_lm)
         )
 
-    async def _run(self, operation: str, body: Predict, events: Events) -> Outcome:
+    async def _run_module(
+        self, operation: str, body: Predict, events: Events
+    ) -> Outcome:
         compiled = compile_signature(body.signature, body.instructions)
         inputs = require(compiled, body.inputs, "inputs")
         module = self._module(operation, compiled)
@@ -160,7 +165,7 @@ class Programs:
                 # Never the process-wide list: it would hold every tenant's inputs.
                 trace=[],
             ),
-            dspy.track_usage() as tracker,
+            counting() as tracker,
         ):
             if events.streams:
                 prediction = await run_streaming(module, call, Last.of(module), events)
@@ -168,7 +173,7 @@ class Programs:
                 prediction = await module.acall(**call)
         return Outcome(
             outputs=_outputs(compiled, prediction, operation),
-            usage=_usage(tracker),
+            usage=total(tracker),
             lm=self._lms.describe(name),
         )
 
@@ -190,6 +195,12 @@ class Programs:
         return module
 
 
+def _starts_threads(asked: Any, node: Node) -> bool:
+    """Whether threads of DSPy's own may run parts of a program."""
+    own = any(isinstance(one.spec, PythonSpec) for one in node.walk())
+    return own or isinstance(asked, Optimize)
+
+
 def _outputs(
     compiled: Compiled, prediction: dspy.Prediction, operation: str
 ) -> dict[str, Any]:
@@ -198,16 +209,3 @@ def _outputs(
     if operation == "chain_of_thought":
         first = {REASONING: found.pop(REASONING, "")}
     return first | require(compiled, found, "outputs")
-
-
-def _usage(tracker: UsageTracker) -> Usage | None:
-    """Tokens and calls of all language models a request asked."""
-    counted = tracker.get_total_tokens()
-    if not counted:
-        return None
-    totals = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    for one in counted.values():
-        for key in totals:
-            totals[key] += one.get(key) or 0
-    calls = sum(len(entries) for entries in tracker.usage_data.values())
-    return Usage(**totals, calls=calls)

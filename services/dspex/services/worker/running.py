@@ -19,12 +19,13 @@ from dspex.services.worker.streaming import Last, run_streaming
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from dspex.bus.audiences import Audience
     from dspex.bus.calling import Functions, Operations
-    from dspex.bus.events import Audience, Events
+    from dspex.bus.events import Events
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
-    from dspex.services.worker.modules import Interpreters
+    from dspex.services.worker.interpreters import Interpreters
 
     Find = Callable[[str, str], Awaitable[Specification]]
     """Looks up a stored program: its tenant, and its name or ``name@version``."""

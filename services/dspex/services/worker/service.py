@@ -29,23 +29,24 @@ from dspex.bus.serving import ServiceInfo
 from dspex.bus.slots import Slots
 from dspex.contracts import catalog, encoding, headers
 from dspex.contracts.configuration import ConfigurationError
-from dspex.contracts.failures import ResourceMemory
-from dspex.contracts.requests import Predict
 from dspex.contracts.session_requests import Turn
 from dspex.native.operations import OPERATIONS
 from dspex.native.service import run as native
 from dspex.native.signatures.compiling import compile_signature
 from dspex.native.tables.messages import ArrowTables
 from dspex.services.worker.adapters import adapter
+from dspex.services.worker.features import lacking
+from dspex.services.worker.interpreters import sandbox
+from dspex.services.worker.leaving import Leaving
 from dspex.services.worker.lms import Builtin, LanguageModels
-from dspex.services.worker.loading import StoredPrograms, load_own, sandbox
+from dspex.services.worker.loading import StoredPrograms, load_own
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.recorded import recording
 from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.sessions import Limits, Sessions
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import chunks
-from dspex.services.worker.threads import Threads, contexts_are_apart
+from dspex.services.worker.threads import AtHome, Home, Threads, contexts_are_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
     from dspex.bus.running import Run
     from dspex.contracts.configuration import Configuration
     from dspex.contracts.pooling import Pool
+    from dspex.contracts.program_specs import Specification
     from dspex.contracts.requests import Body
+    from dspex.services.worker.interpreters import Interpreters
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +73,6 @@ _TALKATIVE = (
     "gepa",
 )
 """What logs examples and prompts, which are the tenants' own."""
-
-OUT_OF_MEMORY = 12
-"""Exit status of a worker in which an allocation failed, as the system numbers it."""
 
 
 def configure_dspy() -> None:
@@ -100,26 +100,27 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
         wrap: Puts something around what does an operation.
 
     Raises:
-        SystemExit: An allocation failed: what is left of the process is not to be
-            trusted with more than the requests it has.
+        SystemExit: It had to leave by itself; the status says why.
     """
     name: str = context.arguments.pool
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context, pool)
     memory = _gpu_memory(context)
-    found = _profile(context.configuration, name, pool, memory)
+    code = sandbox()
+    found = _profile(context.configuration, name, memory, lacking(code))
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
-    programs = Programs(lms, pool.lm, threads, _program_runner(context))
+    programs = Programs(lms, pool.lm, threads, _program_runner(context, code))
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
-    exhausted = Exhausted(context.stop)
-    run = exhausted.noticed(
+    leaving = Leaving(context.stop)
+    run = leaving.noticed(
         wrap(_runner(programs, sessions, context.bus, found.identity.worker))
     )
     responder = Responder(context, found, slots, run, sessions)
     jobs = JobWorker(context, found.identity, slots, run)
     lms.build(pool.lm)  # a key that is missing shows now, not at the first request
+    leaving.start(pool.stall_s)
     await responder.start()
     await warm_up()
     sessions.start(responder.dispatched)
@@ -131,38 +132,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     await asyncio.gather(jobs.stop(pool.grace_s), responder.stop(pool.grace_s))
     await sessions.stop()
     await programs.aclose()
-    if exhausted.happened:
-        raise SystemExit(OUT_OF_MEMORY)
-
-
-class Exhausted:
-    """Whether an allocation ever failed here; then no more requests are taken.
-
-    Args:
-        stop: Set when it happens.
-    """
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.happened = False
-        self._stop = stop
-
-    def noticed(self, run: Run) -> Run:
-        """The same as ``run``, watched."""
-
-        async def watched(operation: str, body: Body, events: Events) -> Outcome:
-            try:
-                return await run(operation, body, events)
-            except (MemoryError, ResourceMemory) as error:
-                if not self.happened:
-                    _log.error("out of memory: finishing what is in hand, then leaving")
-                self.happened = True
-                self._stop.set()
-                raise ResourceMemory(
-                    "The process ran out of its memory limit.",
-                    hint="Ask for less at a time, or raise memory_mib of the pool.",
-                ) from error
-
-        return watched
+    await leaving.stop()
 
 
 async def warm_up() -> None:
@@ -272,11 +242,11 @@ def _versions(configuration: Configuration) -> str:
 
 
 def _profile(
-    configuration: Configuration, name: str, pool: Pool, memory: Memory
+    configuration: Configuration, name: str, memory: Memory, lacks: list[str]
 ) -> Profile:
-    subjects = configuration.subjects
+    subjects, pool = configuration.subjects, configuration.pools[name]
     worker = f"{name}-{uuid4().hex[:12]}"
-    operations, spare = _operations(), catalog.served_by("native")
+    operations, spare = catalog.served_by("python"), catalog.served_by("native")
     if pool.operations:
         operations, spare = list(pool.operations), []
     return Profile(
@@ -307,6 +277,7 @@ def _profile(
         operation_of=_operation_of,
         operations=operations,
         spare=spare,
+        lacks=lacks,
         weight=pool.weight,
         lms=sorted(configuration.lms),
         lm=pool.lm,
@@ -315,27 +286,24 @@ def _profile(
     )
 
 
-def _operations() -> list[str]:
-    """What this worker does; programs as data need a DSPy with contexts apart."""
-    served = catalog.served_by("python")
-    if contexts_are_apart():
-        return served
-    return [name for name in served if catalog.operation(name).request is Predict]
-
-
-def _program_runner(context: Context) -> ProgramRunner:
+def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunner:
     configuration = context.configuration
     functions: Functions | RecordedFunctions
     functions = Functions(context.bus, configuration.tools.subjects)
     if answers := _answers(context, "tools"):
         functions = RecordedFunctions(functions, answers)
     histories = Histories(context.bus, Names(configuration.prefix).programs)
+    stored, home = StoredPrograms(histories), Home()
+
+    async def find(tenant: str, reference: str) -> Specification:
+        return await home.do(stored.find(tenant, reference))
+
     return ProgramRunner(
-        StoredPrograms(histories).find,
-        functions,
+        find,
+        AtHome(functions, home),
         load_own(configuration.programs),
-        sandbox(),
-        operations=Operations(context.bus),
+        code,
+        operations=AtHome(Operations(context.bus), home),
     )
 
 

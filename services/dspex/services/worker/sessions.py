@@ -192,7 +192,7 @@ class Sessions:
         body = whole(state.settings, operation, turn)
         inputs, kept = with_history(body, state.turns)
         outcome = await run(operation, replace(body, inputs=inputs), events)
-        self._require_sendable(outcome)
+        self._require_sendable(outcome, audience.takes_claims)
         entry = TurnEntry(
             at=now_ms(),
             fence=held.fence,
@@ -255,7 +255,7 @@ class Sessions:
                 continue
             held.found, held.fence = found, fence
             return
-        raise BusUnavailable(f"The log of session {session!r} changes all the time.")
+        raise _restless(session)
 
     async def _commit(self, held: Held, entry: TurnEntry) -> None:
         """Log a turn, behind whatever else was logged, if the session is still ours."""
@@ -263,6 +263,8 @@ class Sessions:
             for _ in range(TRIES):
                 if await self._logged(held, entry):
                     break
+            else:
+                raise _restless(held.session)
         except (Moved, NotFound, BusUnavailable):
             # Of a log that did not answer nobody knows what it holds: read it anew.
             await self._drop(held)
@@ -307,12 +309,15 @@ class Sessions:
                 raise problem
             return
 
-    def _require_sendable(self, outcome: Outcome) -> None:
-        size = len(encoding.encode(outcome.outputs))
-        if size > self._bus.max_payload - _ENVELOPE:
+    def _require_sendable(self, outcome: Outcome, takes_claims: bool) -> None:
+        size, limit = len(encoding.encode(outcome.outputs)), self._bus.max_payload
+        if takes_claims and self._bus.claims is not None:
+            limit = self._bus.claims.bodies.largest
+        if size > limit - _ENVELOPE:
             raise OutputInvalid(
                 f"The outputs cannot be sent: they have {size} bytes.",
-                hint="Ask for less, or raise the server's max_payload.",
+                hint=f"Ask for less, or say {headers.BODY}: accept and read them as "
+                "an object.",
             )
 
     def _make_room(self) -> None:
@@ -374,6 +379,13 @@ def _other_turn(request: str) -> Conflict:
         "same turn, which is answered once.",
         field=headers.REQUEST,
         hint="Use a new id for every turn, such as a UUID.",
+    )
+
+
+def _restless(session: str) -> BusUnavailable:
+    return BusUnavailable(
+        f"The log of session {session!r} changes all the time: the turn is not in it.",
+        hint="Send it again once fewer values are stored at a time.",
     )
 
 

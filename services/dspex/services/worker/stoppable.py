@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
+from dspex.services.worker import leftovers
+from dspex.services.worker.threads import Alone, contexts_are_apart
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 
 class Stopped(BaseException):
@@ -88,13 +91,25 @@ class Watch(BaseCallback):  # type: ignore[misc]  # DSPy ships no types
 
     def wait(self, future: Any) -> Any:
         """Wait in the thread for what the event loop does."""
-        self._waits.add(future)
+        try:
+            with self.stopping(future):
+                return future.result()
+        finally:
+            future.cancel()
+
+    @contextlib.contextmanager
+    def stopping(self, what: Any) -> Iterator[None]:
+        """Cancel ``what`` if the request is stopped meanwhile.
+
+        Raises:
+            Stopped: It was before.
+        """
+        self._waits.add(what)
         try:
             self.check()
-            return future.result()
+            yield
         finally:
-            self._waits.discard(future)
-            future.cancel()
+            self._waits.discard(what)
 
 
 _thread: contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, Watch]] = (
@@ -115,21 +130,24 @@ async def in_thread(work: Callable[[], Any], watch: Watch | None = None) -> Any:
     seen = watch or Watch()
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
+    context, settings = contextvars.copy_context(), _own_settings()
 
     def run() -> None:
         try:
-            result = context.run(_watched, work, loop, seen)
+            with dspy.context(**settings):
+                result = context.run(_watched, work, loop, seen)
         except BaseException as error:  # noqa: BLE001 - who waits is told
             _settle(loop, _fail, done, error)
         else:
             _settle(loop, _succeed, done, result)
 
-    threading.Thread(target=run, name="dspy", daemon=True).start()
+    thread = threading.Thread(target=run, name="dspy", daemon=True)
+    thread.start()
     try:
         return await done
     finally:
         seen.stop()
+        leftovers.note(thread)
 
 
 def in_loop(work: Coroutine[Any, Any, Any]) -> Any:
@@ -137,6 +155,31 @@ def in_loop(work: Coroutine[Any, Any, Any]) -> Any:
     loop, watch = _thread.get()
     # It takes this thread's context along.
     return watch.wait(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def run_module(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a module's coroutine from a thread of `in_thread`, under its settings."""
+    if contexts_are_apart():
+        return in_loop(work)
+    _, watch = _thread.get()
+    alone = Alone()
+    with watch.stopping(alone):
+        try:
+            return alone.run(lambda: work)
+        except asyncio.CancelledError:
+            raise Stopped from None
+
+
+async def apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """Await a module's coroutine beside others of the same request."""
+    if contexts_are_apart():
+        return await work
+    return await in_thread(lambda: run_module(work))
+
+
+def _own_settings() -> dict[str, Any]:
+    """DSPy's settings here, where another thread would not have them by itself."""
+    return {} if contexts_are_apart() else dict(dspy.settings.copy())
 
 
 def _watched(

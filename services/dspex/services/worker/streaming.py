@@ -8,6 +8,8 @@ are read by ``dspex.native.replies.incremental`` instead.
 from __future__ import annotations
 
 import dataclasses
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -34,27 +36,29 @@ class FieldText:
     """
 
     def __init__(self, *, strips: bool = True) -> None:
-        self.told = ""
+        self._told: list[str] = []
         self._strips = strips
         self._held = ""
 
     def add(self, chunk: str) -> str:
         """Take a chunk in and return what can be told now; may be empty."""
         if not self._strips:
-            self.told += chunk
+            self._told.append(chunk)
             return chunk
         text = self._held + chunk
-        if not self.told:
+        if not self._told:
             text = text.lstrip()
         fresh = text.rstrip()
         self._held = text[len(fresh) :]
-        self.told += fresh
+        if fresh:
+            self._told.append(fresh)
         return fresh
 
     def rest(self, final: Any) -> str:
         """What is missing of the final text; empty when it went another way."""
-        if isinstance(final, str) and final.startswith(self.told):
-            return final[len(self.told) :]
+        told = "".join(self._told)
+        if isinstance(final, str) and final.startswith(told):
+            return final[len(told) :]
         return ""
 
 
@@ -101,7 +105,8 @@ async def run_streaming(
         if isinstance(item, dspy.Prediction):
             prediction = item
             continue
-        for name, piece in reply.feed(_text(item)):
+        for name, pieces in groupby(reply.feed(_text(item)), key=itemgetter(0)):
+            piece = "".join(text for _, text in pieces)
             if name in texts and (text := texts[name].add(piece)):
                 await events.emit(Delta, field=last.names[name], text=text)
     if prediction is None:

@@ -1,0 +1,53 @@
+"""Tokens and calls of all language models that a request asked."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dspy
+from dspy.utils.parallelizer import ParallelExecutor
+from dspy.utils.usage_tracker import UsageTracker
+
+from dspex.contracts.envelope import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def counting(*, threads: bool = False) -> Iterator[UsageTracker]:
+    """Count what is used in this block.
+
+    Args:
+        threads: Whether DSPy may start threads of its own in it. Where those fail when
+            somebody counts, nothing is counted.
+    """
+    if threads and not _threads_can_count():
+        yield UsageTracker()
+        return
+    with dspy.track_usage() as tracker:
+        yield tracker
+
+
+def total(tracker: UsageTracker) -> Usage | None:
+    """What was used in all; ``None``: nothing is known."""
+    counted = tracker.get_total_tokens()
+    if not counted:
+        return None
+    totals = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    for one in counted.values():
+        for key in totals:
+            totals[key] += one.get(key) or 0
+    calls = sum(len(entries) for entries in tracker.usage_data.values())
+    return Usage(**totals, calls=calls)
+
+
+@functools.cache
+def _threads_can_count() -> bool:
+    """Whether DSPy's threads do their work while usage is counted; 3.0's do not."""
+    executor = ParallelExecutor(num_threads=1, disable_progress_bar=True)
+    with dspy.track_usage():
+        found: list[object] = executor.execute(str, [0])
+    return found == ["0"]

@@ -1,0 +1,133 @@
+"""What a worker answers and asks is what the same program does in process.
+
+Every module, adapter and optimizer of every supported release: the same inputs and the
+same replies give equal outputs from equal prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.support import deno
+from tests.support.asking import Asker, read
+from tests.support.parity.case import TOOLS
+from tests.support.parity.cases import CASES
+from tests.support.parity.modules import embed, weather
+from tests.support.programs import answering
+from tests.support.releases import RELEASES, on, python_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.support.parity.case import Case
+    from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
+
+    from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
+
+    InProcess = Callable[[str], Awaitable[dict[str, Any]]]
+
+pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
+
+ROOT = Path(__file__).parents[2]
+ENDS_WITHIN = 150.0
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "weather": lambda said: weather(**said),
+    "reward": lambda said: {"score": float(said["outputs"]["answer"] == "Paris")},
+    "embed": lambda said: embed(said["texts"]),
+}
+
+
+@pytest.fixture(scope="module", name="in_process")
+async def _in_process(
+    releases: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> InProcess:
+    """What all programs do with DSPy alone, by release; each in one process."""
+    folder = deno.folder(tmp_path_factory.mktemp("deno"))
+    environ = os.environ | {
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
+    }
+    found: dict[str, dict[str, Any]] = {}
+
+    async def of(release: str) -> dict[str, Any]:
+        if release not in found:
+            ran = await asyncio.to_thread(
+                subprocess.run,
+                (python_of(release), "-m", "tests.support.parity"),
+                cwd=ROOT,
+                env=environ,
+                capture_output=True,
+                check=True,
+                timeout=ENDS_WITHIN,
+            )
+            found[release] = json.loads(ran.stdout)
+        return found[release]
+
+    return of
+
+
+@pytest.fixture(name="ask")
+async def _ask(releases: Stack, bus: NatsBus) -> Asker:
+    """A client that also offers what the programs call."""
+    ask = Asker(bus, releases.subjects)
+    for name, function in FUNCTIONS.items():
+
+        async def answer(message: Message, do: Any = function) -> None:
+            found = json.dumps(do(read(message))).encode()
+            await bus.publish(message.reply, found)
+
+        await answering(bus, ask.subjects.tool(name), answer)
+    return ask
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("release", RELEASES)
+async def test_a_program_does_what_it_does_in_process(
+    ask: Asker,
+    model: ScriptedModel,
+    in_process: InProcess,
+    name: str,
+    release: str,
+) -> None:
+    """Equal outputs from equal prompts; what the release lacks is refused."""
+    wanted, case = (await in_process(release))[name], CASES[name]
+    model.reply_with(case.answers())
+    tools = ask.subjects.tool("x").removesuffix(".x")
+    body = json.loads(json.dumps(case.body).replace(TOOLS, tools))
+
+    answer = await ask.ask(case.operation, on(release, body), timeout=60)
+
+    asked = [request.body for request in model.requests]
+    if "lacks" in wanted:
+        assert (answer.code, asked) == ("unsupported", [])
+        assert f"DSPy {release}" in answer.body["message"]
+        assert answer.body["hint"]
+        return
+    assert answer.code == "done", answer.body
+    assert compared(case, answer.body["outputs"]) == wanted["outputs"]
+    if case.operation == "program.optimize":
+        asked = asked[: len(wanted["prompts"])]  # what comes out is scored once more
+    assert in_order(case, asked) == in_order(case, wanted["prompts"])
+
+
+def compared(case: Case, outputs: dict[str, Any]) -> dict[str, Any]:
+    """The part of the outputs that DSPy has too."""
+    if case.operation == "program.evaluate":
+        return {"score": outputs["score"]}
+    if case.operation == "program.optimize":
+        return {"state": outputs["specification"]["state"]}
+    return outputs
+
+
+def in_order(case: Case, prompts: list[Any]) -> list[Any]:
+    """Prompts as they came, or, where that may differ, sorted."""
+    return prompts if case.ordered else sorted(prompts, key=json.dumps)

@@ -1,0 +1,1 @@
+"""The same programs written twice: as requests, and with DSPy alone."""

@@ -1,0 +1,7 @@
+"""All cases, by name."""
+
+from tests.support.parity.compositions import COMPOSITIONS
+from tests.support.parity.learning import LEARNING
+from tests.support.parity.modules import MODULES
+
+CASES = MODULES | COMPOSITIONS | LEARNING
