@@ -132,6 +132,6 @@ async def test_a_stop_is_for_all_that_follows() -> None:
         one.person(MODEL, FOUND), one.person(replace(MODEL, call=2), MISSING)
     )
 
-    assert answers == [MISSING, MISSING]
+    assert [*answers] == [MISSING, MISSING]
     assert one.stopped.is_set()
     assert len(person.shown) == 1
