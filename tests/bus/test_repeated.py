@@ -22,7 +22,7 @@ from dspex.contracts.failures import (
     ParseFailed,
 )
 from dspex.contracts.headers import NO_HEADERS
-from dspex.contracts.words import FailedWord
+from dspex.contracts.words import FailedWord, RefusedWord
 
 if TYPE_CHECKING:
     from tests.bus.conftest import Connect
@@ -73,6 +73,24 @@ async def test_the_same_request_twice_at_once(rig: Rig) -> None:
     assert len(runs) == 1
     await rig.events.count(2)
     assert rig.kinds("r1") == ["started", "done"]
+
+
+async def test_what_is_forgotten_is_not_run_again(rig: Rig) -> None:
+    """What must run once and was here before is answered from memory, or refused."""
+    runs = counted(rig)
+    words, first, again = [await rig.client.replies() for _ in range(3)]
+
+    await rig.dispatch(words, first, request="r1")
+    assert (await reply(first)).outputs == DONE.outputs
+    await rig.dispatch(words, again, request="r1", known="once")
+    assert (await reply(again)).outputs == DONE.outputs
+    told = await rig.client.replies()
+    await rig.dispatch(told, again, request="r2", known="once")
+
+    refused = await word(told)
+    assert isinstance(refused, RefusedWord)
+    assert (refused.failure.code, len(runs)) == ("worker_lost", 1)
+    assert "It may have run" in refused.failure.hint
 
 
 async def test_the_same_request_once_more(rig: Rig) -> None:

@@ -46,11 +46,13 @@ async def _releases(
     """One router, and a worker of every release; code runs in a stand-in for Deno."""
     folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
     path = f"{deno.folder(folder / 'bin')}{os.pathsep}{os.environ['PATH']}"
-    configured = worker_environ(scripted.url) | environ(scripted.url) | {"PATH": path}
+    code = {"PATH": path, deno.CONFINED: "1"}
+    configured = worker_environ(scripted.url) | environ(scripted.url) | code
     async with Stack(nats_url, folder, prefix, configured) as stack:
         await stack.start(Program("dspex.native"), Program("dspex.router"))
+        await stack.start(Program("dspex.services.state"))
         for release in RELEASES:
             worker = ("dspex.services.worker", "--pool", "light")
             await stack.start(Program(*worker, python=python_of(release)))
-        await stack.ready(workers=len(RELEASES))
+        await stack.ready(workers=len(RELEASES), state=1)
         yield stack

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support import deno
+from tests.support import deno, write_releases
 from tests.support.asking import Asker, read
 from tests.support.parity.case import TOOLS
 from tests.support.parity.cases import CASES
@@ -22,8 +22,11 @@ from tests.support.parity.modules import embed, weather
 from tests.support.programs import answering
 from tests.support.releases import RELEASES, on, python_of
 
+from dspex.contracts import catalog, encoding
+from dspex.contracts.features import needed
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from tests.support.parity.case import Case
     from tests.support.scripted_model import ScriptedModel
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 
     from dspex.bus.connection import NatsBus
     from dspex.bus.core import Message
-
-    InProcess = Callable[[str], Awaitable[dict[str, Any]]]
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
 
@@ -45,34 +46,49 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.fixture(scope="module", name="in_process")
-async def _in_process(
-    releases: Stack, tmp_path_factory: pytest.TempPathFactory
-) -> InProcess:
-    """What all programs do with DSPy alone, by release; each in one process."""
-    folder = deno.folder(tmp_path_factory.mktemp("deno"))
-    environ = os.environ | {
-        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONHASHSEED": "0",
-    }
-    found: dict[str, dict[str, Any]] = {}
+class InProcess:
+    """What all programs do with DSPy alone, by release; each in one process.
 
-    async def of(release: str) -> dict[str, Any]:
-        if release not in found:
+    Args:
+        releases: A stack with a worker of each.
+        environ: Of those processes.
+    """
+
+    def __init__(self, releases: Stack, environ: dict[str, str]) -> None:
+        self._releases = releases
+        self._environ = os.environ | environ
+        self._found: dict[str, dict[str, Any]] = {}
+
+    async def of(self, release: str) -> dict[str, Any]:
+        """Its ``cases`` by their names, and what was ``probed`` beside them."""
+        if release not in self._found:
             ran = await asyncio.to_thread(
                 subprocess.run,
                 (python_of(release), "-m", "tests.support.parity"),
                 cwd=ROOT,
-                env=environ,
+                env=self._environ,
                 capture_output=True,
                 check=True,
                 timeout=ENDS_WITHIN,
             )
-            found[release] = json.loads(ran.stdout)
-        return found[release]
+            self._found[release] = json.loads(ran.stdout)
+        return self._found[release]
 
-    return of
+    def lacks(self, release: str, operation: str, body: Any) -> frozenset[str]:
+        """What a request needs, and the release's worker says it has not."""
+        kind = catalog.operation(operation).request
+        [beat] = [one for one in self._releases.beats() if one.dspy == release]
+        return needed(encoding.read(body, kind)) & set(beat.lacks)
+
+
+@pytest.fixture(scope="module", name="in_process")
+async def _in_process(
+    releases: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> InProcess:
+    folder = deno.folder(tmp_path_factory.mktemp("deno"))
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    environ = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
+    return InProcess(releases, environ)
 
 
 @pytest.fixture(name="ask")
@@ -92,20 +108,17 @@ async def _ask(releases: Stack, bus: NatsBus) -> Asker:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("release", RELEASES)
 async def test_a_program_does_what_it_does_in_process(
-    ask: Asker,
-    model: ScriptedModel,
-    in_process: InProcess,
-    name: str,
-    release: str,
+    ask: Asker, model: ScriptedModel, in_process: InProcess, name: str, release: str
 ) -> None:
     """Equal outputs from equal prompts; what the release lacks is refused."""
-    wanted, case = (await in_process(release))[name], CASES[name]
+    wanted, case = (await in_process.of(release))["cases"][name], CASES[name]
     model.reply_with(case.answers())
     tools = ask.subjects.tool("x").removesuffix(".x")
     body = json.loads(json.dumps(case.body).replace(TOOLS, tools))
 
     answer = await ask.ask(case.operation, on(release, body), timeout=60)
 
+    assert ("lacks" in wanted) == bool(in_process.lacks(release, case.operation, body))
     asked = [request.body for request in model.requests]
     if "lacks" in wanted:
         assert (answer.code, asked) == ("unsupported", [])
@@ -117,6 +130,15 @@ async def test_a_program_does_what_it_does_in_process(
     if case.operation == "program.optimize":
         asked = asked[: len(wanted["prompts"])]  # what comes out is scored once more
     assert in_order(case, asked) == in_order(case, wanted["prompts"])
+
+
+async def test_the_table_of_releases_is_true(in_process: InProcess) -> None:
+    """docs/dspy-releases.md says what the releases say of themselves."""
+    probed = [(await in_process.of(release))["probed"] for release in RELEASES]
+
+    assert write_releases.FILE.read_text(encoding="utf-8") == write_releases.text(
+        probed
+    )
 
 
 def compared(case: Case, outputs: dict[str, Any]) -> dict[str, Any]:

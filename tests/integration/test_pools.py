@@ -251,16 +251,41 @@ async def test_workers_are_put_into_cgroups(
     workers = await hosts.ready(2)
 
     assert (cgroups / "cgroup.subtree_control").read_text() == "+cpu +memory"
-    quotas = quotas_below(cgroups)
-    assert {quotas[str(one["pid"])] for one in workers} == {"150000 100000"}
+    folders = [folder_of(one["pid"], cgroups) for one in workers]
+    quotas = {(one / "cpu.max").read_text() for one in folders}
+    assert quotas == {"150000 100000"}
 
 
-def quotas_below(cgroups: Path) -> dict[str, str]:
-    """What CPU time is written for which process."""
-    return {
-        (one / "cgroup.procs").read_text(): (one / "cpu.max").read_text()
+async def test_the_kernel_ends_a_worker_for_its_memory(
+    misbehaving: tuple[Hosts, Asker], cgroups: Path
+) -> None:
+    """What its cgroup counts is what the caller learns."""
+    hosts, ask = misbehaving
+    victim, _ = await hosts.ready(2)
+    events = folder_of(victim["pid"], cgroups) / "memory.events"
+    events.write_text("oom 1\noom_kill 1\n")
+    once = question(question="vanish") | {"options": {"idempotent": False}}
+
+    route = f"worker:{victim['worker']}"
+    answer = await ask.ask("predict", once, timeout=60, dspex_route=route)
+    await hosts.until(lambda found: victim["worker"] not in map(_incarnation, found))
+    await hosts.ready(2)
+
+    assert answer.code == "resource_memory", answer.body
+
+
+def folder_of(pid: int, cgroups: Path) -> Path:
+    """The cgroup that a process was put into."""
+    return next(
+        one
         for one in cgroups.glob("supervisor-*")
-    }
+        if (one / "cgroup.procs").read_text() == str(pid)
+    )
+
+
+def _incarnation(status: dict[str, Any]) -> str:
+    incarnation: str = status["worker"]
+    return incarnation
 
 
 @pytest.fixture(scope="module", name="cgroups")

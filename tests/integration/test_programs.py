@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dspy
 import pytest
 from tests.support.asking import Asker, chat
-from tests.support.scripted_wire import digest_of_key
 from tests.support.stack import Program
 
 from dspex.contracts.subjects import Subjects
@@ -433,80 +431,3 @@ async def test_programs_of_the_configuration(
     assert chained.body["outputs"] == {"answer": "PARIS"}
     assert by_path.code == "not_found"
     assert taken["code"] == "conflict"
-
-
-async def test_requests_are_isolated(
-    own: Stack, ask: Asker, model: ScriptedModel, tmp_path: Path
-) -> None:
-    """Of fifty at once none sees another's model, temperature, key or inputs."""
-    lms = "".join(
-        f'[lms.m{i}]\nmodel = "openai/model-{i}"\napi_base = "{model.url}"\n'
-        f'api_key = "key-{i}"\n'
-        for i in range(50)
-    )
-    pool = '[pools.light]\nconcurrency = 50\nlm = "m0"\n'
-    config = tmp_path / "dspex.toml"
-    config.write_text(lms + pool)
-    own.environ = {
-        key: value
-        for key, value in own.environ.items()
-        if not key.startswith(("DSPEX_LMS", "DSPEX_POOLS"))
-    } | {"DSPEX_CONFIG": str(config)}
-    model.latency = 0.2
-    model.reply_with(_echo)
-    await own.start(
-        Program("dspex.router"),
-        Program("dspex.services.worker", "--pool", "light"),
-    )
-    await own.ready(workers=1, native=0)
-
-    def body(i: int) -> dict[str, Any]:
-        steps = [
-            {"program": PREDICT | {"lm": f"m{i}" if i % 2 else None}},
-            {
-                "program": {
-                    "module": "best_of_n",
-                    "attempts": 1,
-                    "threshold": 0.0,
-                    "program": {"module": "predict", "signature": "answer -> final"},
-                    "reward": {
-                        "metric": "exact_match",
-                        "field": "final",
-                        "answers": ["x"],
-                    },
-                }
-            },
-        ]
-        return run(
-            {"module": "chain", "steps": steps, "outputs": ["answer", "final"]},
-            {"question": f"q{i}"},
-            lm=f"m{i}",
-            config={"temperature": i / 100},
-        )
-
-    found = await asyncio.gather(
-        *(ask.ask("run", body(i), timeout=60) for i in range(50))
-    )
-
-    for i, one in enumerate(found):
-        assert one.code == "done", one.body
-        seen = json.loads(one.body["outputs"]["answer"])
-        wanted = {"model": f"model-{i}", "temperature": i / 100, "said": f"q{i}"}
-        assert seen == wanted | {"key": digest_of_key(f"key-{i}")}
-        # DSPy asks for the attempts of BestOfN with a temperature of its own.
-        final = json.loads(one.body["outputs"]["final"])
-        assert (final["model"], final["temperature"]) == (f"model-{i}", 1.0)
-        assert final["key"] == digest_of_key(f"key-{i}")
-        assert f"q{i}" in final["said"]
-
-
-def _echo(request: Received) -> str:
-    said = request.text("user").split("## ]]\n", 1)[1].split("\n\nRespond", 1)[0]
-    seen = {
-        "model": request.body["model"],
-        "temperature": request.body["temperature"],
-        "said": said,
-        "key": request.headers["key-digest"],
-    }
-    text = json.dumps(seen)
-    return chat(answer=text, final=text)

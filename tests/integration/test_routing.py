@@ -434,6 +434,28 @@ async def test_pools_of_a_chain(
     assert named.code == "no_worker"
 
 
+async def test_a_chain_of_language_models(
+    own: Stack, ask: Asker, model: ScriptedModel, tmp_path: Path
+) -> None:
+    """When one that stands in fails too, the next one of the chain answers."""
+    file = tmp_path / "dspex.toml"
+    file.write_text('[fallbacks."*"]\nlms = { default = ["spare", "last"] }\n')
+    own.environ["DSPEX_CONFIG"] = str(file)
+    for name in ("spare", "last"):
+        for key in ("MODEL", "API_BASE", "API_KEY"):
+            usual = own.environ[f"DSPEX_LMS_DEFAULT_{key}"]
+            said = f"openai/{name}" if key == "MODEL" else usual
+            own.environ[f"DSPEX_LMS_{name.upper()}_{key}"] = said
+    await start(own)
+    model.fail_with(500, times=2)
+
+    found = await ask.ask("predict", asked("why"))
+
+    metadata = found.body["metadata"]
+    assert (found.code, metadata["lm"]) == ("done", "openai/last")
+    assert metadata["attempts"] == len(model.requests) == 3
+
+
 async def test_quotas(configured: Stack, ask: Asker, model: ScriptedModel) -> None:
     """A tenant beyond its rate is refused and told when to come; others are served."""
     acme = Asker(ask.bus, configured.subjects.of("acme"))

@@ -1,7 +1,8 @@
 """A stand-in for Deno: it runs a test's own code, in the words of every release.
 
 ``folder()`` makes a folder to put on PATH. It confines nothing, and is given nothing
-but what a test wrote.
+but what a test wrote. With the variable ``CONFINED`` it refuses to start where the real
+one would let the code read every file.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+CONFINED = "DSPEX_TEST_CONFINED"
 
 
 class Final(BaseException):
@@ -94,5 +99,7 @@ if __name__ == "__main__":
         print("deno 2.4.0")
     elif sys.argv[1] == "info":
         print(json.dumps({"denoDir": "/nowhere"}))
+    elif CONFINED in os.environ and "--allow-read" in sys.argv:
+        sys.exit("The code may read everything.")
     else:
         serve()

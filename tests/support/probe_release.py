@@ -1,36 +1,37 @@
 """What one release of DSPy has and does: run by the interpreter that has it.
 
-``python tests/support/probe_release.py`` prints one JSON object, name -> what was
-found, and needs nothing but DSPy.
+``python tests/support/probe_release.py`` prints one JSON object of two: what a worker
+does with the release, as its heartbeats say, and what else DSPy has and does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import importlib
 import inspect
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+from dspex.contracts.optimizers import Optimizer
+from dspex.contracts.program_specs import Specification
+from dspex.contracts.requests import Adapter
+from dspex.services.worker.features import lacking
+
 dspy: Any = importlib.import_module("dspy")
 
 MODULES = (
     *("Predict", "ChainOfThought", "ReAct", "ReActV2", "ProgramOfThought", "CodeAct"),
     *("RLM", "Refine", "BestOfN", "MultiChainComparison", "Parallel", "KNN"),
 )
-ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter", "TwoStepAdapter")
 TYPES = (
     *("Image", "Audio", "File", "History", "Tool", "ToolCalls", "ToolCallResults"),
     *("Code", "Reasoning"),
-)
-OPTIMIZERS = (
-    *("LabeledFewShot", "BootstrapFewShot", "BootstrapFewShotWithRandomSearch"),
-    *("COPRO", "MIPROv2", "GEPA", "SIMBA", "InferRules", "KNNFewShot", "Ensemble"),
-    *("BootstrapFinetune", "BetterTogether", "AvatarOptimizer"),
 )
 
 
@@ -65,48 +66,78 @@ def type_hint(text: str) -> str:
     return "yes"
 
 
-def fallback() -> str:
-    """What a chat reply without fields leads to, asynchronously."""
+def asked(error: Exception | None, adapter: str) -> list[Any]:
+    """What a model is asked that fails, or answers without fields; asynchronously."""
     calls: list[Any] = []
 
-    class Silent(dspy.BaseLM):  # type: ignore[misc]
-        def forward(self, *_: Any, **said: Any) -> Any:
+    class Model(dspy.LM):  # type: ignore[misc]
+        async def acall(self, *_: Any, **said: Any) -> Any:
             calls.append(said)
-            raise ConnectionError("away")
-
-        async def aforward(self, *_: Any, **said: Any) -> Any:
-            return self.forward(**said)
+            if error is not None:
+                raise error
+            return ["no fields"]
 
     async def ask() -> None:
-        with dspy.context(lm=Silent("silent"), adapter=dspy.ChatAdapter()):
+        lm = Model("openai/gpt-4o-mini", cache=False)
+        with dspy.context(lm=lm, adapter=getattr(dspy, adapter)()):
             await dspy.Predict("question -> answer").acall(question="?")
 
-    try:
+    with contextlib.suppress(Exception):  # it must fail; what it asked is the answer
         asyncio.run(ask())
-    except Exception:  # noqa: BLE001 - it must fail; how often it asked is the answer
-        return str(len(calls))
-    return "answered"
+    return calls
 
 
-def main() -> None:
-    """Print what was found."""
+def asks_for_json() -> str:
+    said = asked(None, "JSONAdapter")
+    return "yes" if "response_format" in said[0] else "no"
+
+
+def counts_in_threads() -> str:
+    with dspy.track_usage():
+        executor = dspy.utils.parallelizer.ParallelExecutor(
+            num_threads=1, disable_progress_bar=True
+        )
+        return "yes" if executor.execute(str, [0]) == ["0"] else "no"
+
+
+def served() -> dict[str, str]:
+    """What a worker does: every module, adapter and optimizer there is."""
+    lacks = {name.partition(":")[2] for name in lacking(dspy.PythonInterpreter)}
+    names = {
+        "module": [one.__struct_config__.tag for one in get_args(Specification)],
+        "adapter": get_args(Adapter),
+        "optimizer": [one.__struct_config__.tag for one in get_args(Optimizer)],
+    }
+    return {
+        f"{kind} `{name}`": "no" if name in lacks else "yes"
+        for kind, all_of in names.items()
+        for name in all_of
+    }
+
+
+def probed() -> dict[str, dict[str, str]]:
+    """What a worker does with this release, and what else DSPy has and does."""
     load = inspect.signature(dspy.load).parameters
-    said = {
+    differs = {
         "contexts of `dspy.context`": contexts(),
         "engines of a language model's own": "yes"
         if "engine" in inspect.signature(dspy.LM.__init__).parameters
         else "no",
         "modules with `aforward`": async_modules(),
-        "calls of a language model that is away, chat adapter": fallback(),
+        "calls of a language model that is away, chat adapter": str(
+            len(asked(ConnectionError("away"), "ChatAdapter"))
+        ),
+        "calls of one whose reply has no fields, chat adapter": str(
+            len(asked(None, "ChatAdapter"))
+        ),
+        "JSON adapter asks for a JSON object or schema": asks_for_json(),
+        "usage is counted in threads of DSPy's own": counts_in_threads(),
         "`int | None` in signature text": type_hint("q -> a: int | None"),
         "`dspy.load` refuses pickles": "yes" if "allow_pickle" in load else "no",
-        **found("module", MODULES),
-        **found("adapter", ADAPTERS),
         **found("type", TYPES),
-        **found("optimizer", OPTIMIZERS),
     }
-    json.dump(said, sys.stdout)
+    return {"served": served(), "differs": differs}
 
 
 if __name__ == "__main__":
-    main()
+    json.dump(probed(), sys.stdout)

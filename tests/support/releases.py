@@ -30,6 +30,9 @@ def python_of(release: str) -> str:
     return str(python)
 
 
+CONCURRENCY = 128
+"""Requests that each of its workers runs at a time."""
+
 MANY = 50
 """Language models of the stack, each with a name, temperature and key of its own."""
 
@@ -41,7 +44,7 @@ def key_of(number: int) -> str:
 def environ(model_url: str) -> dict[str, str]:
     """Configuration of a stack with a worker of every release."""
     found = {
-        "DSPEX_POOLS_LIGHT_CONCURRENCY": str(MANY),
+        "DSPEX_POOLS_LIGHT_CONCURRENCY": str(CONCURRENCY),
         # What learns must draw alike in every process.
         "PYTHONHASHSEED": "0",
     }

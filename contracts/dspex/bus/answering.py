@@ -117,6 +117,8 @@ class Answerer:
     def _refusal(self, request: Request) -> type[Word] | None:
         if self._knows(request):
             return None
+        if request.known:
+            raise _forgotten(request)
         if self.slots.full:
             return BusyWord
         if not request.session:
@@ -275,6 +277,13 @@ class Answerer:
             yours=slots.routers[request.router] if request.router else 0,
             **said,
         )
+
+
+def _forgotten(request: Request) -> WorkerLost:
+    return WorkerLost(
+        f"What became of {request.id!r} is forgotten by the process that had it.",
+        hint="It may have run. Look what became of it before you send it anew.",
+    )
 
 
 def _is_settled(reply: Reply) -> bool:

@@ -52,6 +52,7 @@ class Request(Struct, frozen=True, kw_only=True):
         router: Which router sent it; empty when it came without one.
         lm: Language model to use instead of the one asked for; empty: that one.
         returns: Whether the router wants to have the answer too.
+        known: Whether it was sent here before, and must not run twice.
         cache: Whether a kept answer will do: ``use``, ``refresh``, ``off`` or empty.
         session: The session it is a turn of; empty: none.
         fence: That of the session's holder, as the router knows it.
@@ -76,6 +77,7 @@ class Request(Struct, frozen=True, kw_only=True):
     router: str = ""
     lm: str = ""
     returns: bool = False
+    known: bool = False
     cache: str = ""
     session: str = ""
     fence: int = 0
@@ -165,6 +167,7 @@ def _with_router_headers(request: Request, message: Message) -> Request:
         router=found.get(headers.ROUTER, "")[:64],
         lm=found.get(headers.LM, ""),
         returns=found.get(headers.RETURN) == "reply",
+        known=found.get(headers.KNOWN) == "once",
         session=token(session, headers.SESSION) if session else "",
         fence=_fence(found.get(headers.FENCE, "0")),
     )

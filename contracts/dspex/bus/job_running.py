@@ -50,6 +50,25 @@ class _Hand:
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
+        self.job: tuple[str, str] = ("", "")
+        self._attempt: Attempt | None = None
+        self._stopped_by: Failure | None = None
+
+    def begins(self, attempt: Attempt) -> None:
+        """It is run, unless it was to be stopped before that."""
+        self._attempt = attempt
+        if self._stopped_by is not None:
+            attempt.stop(self._stopped_by)
+
+    def ends(self) -> None:
+        """What it came to is stored and told to the end, whoever wants it stopped."""
+        self._attempt = None
+
+    def stop(self, failure: Failure) -> None:
+        """End its attempt, now or as soon as it begins."""
+        self._stopped_by = failure
+        if self._attempt is not None:
+            self._attempt.stop(failure)
 
 
 class JobWorker:
@@ -79,7 +98,6 @@ class JobWorker:
         self._progress = Progress(context.connect_again, every)
         self._tasks = Tasks()
         self._hands: dict[int, _Hand] = {}
-        self._running: dict[tuple[str, str], Attempt] = {}
         self._cancels: list[Subscription] = []
 
     async def start(self) -> None:
@@ -99,8 +117,8 @@ class JobWorker:
         """
         await self._lanes.stop()
         await self._tasks.wait(grace)
-        for attempt in list(self._running.values()):
-            attempt.stop(stopping())
+        for hand in self._hands.values():
+            hand.stop(stopping())
         await self._tasks.join(SETTLING)
         for one in self._cancels:
             await one.unsubscribe()
@@ -132,8 +150,9 @@ class JobWorker:
 
     def _cancel(self, message: Message) -> None:
         address = self._identity.subjects.read_cancel(message.subject)
-        if attempt := self._running.get((address.tenant, address.name)):
-            attempt.stop(Cancelled("The job was cancelled."))
+        for hand in self._hands.values():
+            if hand.job == (address.tenant, address.name):
+                hand.stop(Cancelled("The job was cancelled."))
 
     async def _handle(self, hand: _Hand) -> None:
         delivery = hand.delivery
@@ -142,6 +161,7 @@ class JobWorker:
         except BadRequest as failure:
             await self._bury_unread(delivery, failure)
             return
+        hand.job = (job.tenant, job.job)
         try:
             await self._begin(hand, job)
         except (Failure, TimeoutError):
@@ -167,7 +187,7 @@ class JobWorker:
         request = self._request(job, record)
         self._progress.add(hand.delivery, request.remaining(now_ms()) + SETTLING)
         events = self._store.events(job.tenant, record, job)
-        reply = await self._attempt(request, events)
+        reply = await self._attempt(hand, request, events)
 
         def decide(found: JobRecord | None) -> Step:
             return jobs.finish(found, job, record.number, reply, now_ms())
@@ -175,9 +195,9 @@ class JobWorker:
         step = await self._store.change(job.tenant, job.job, decide)
         await self._settle(hand, job, step, events)
 
-    async def _attempt(self, request: Request, events: Events) -> Reply:
-        key = (request.tenant, request.id)
-        attempt = self._running[key] = Attempt(request, events)
+    async def _attempt(self, hand: _Hand, request: Request, events: Events) -> Reply:
+        attempt = Attempt(request, events)
+        hand.begins(attempt)
         try:
             with tracing.span(request.operation, request.headers) as span:
                 reply = await self._runner.outcome(attempt)
@@ -185,7 +205,7 @@ class JobWorker:
                     tracing.mark_failed(span, reply.code)
             return reply
         finally:
-            del self._running[key]
+            hand.ends()
 
     def _request(self, job: Job, record: JobRecord) -> Request:
         now = now_ms()

@@ -320,5 +320,6 @@ HEARTBEAT = Heartbeat(
             uuid="GPU-8f6c1a02-5d3e-4b7a-9c10-2e4f6a8b0c1d",
         )
     ],
+    lacks=["module:rlm"],
 )
 """A heartbeat."""

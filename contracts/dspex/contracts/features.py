@@ -55,7 +55,7 @@ def _adapter(name: str | None) -> set[str]:
 
 
 def _optimizers(optimizer: Any) -> set[str]:
-    inner = ()
+    found = [optimizer]
     if isinstance(optimizer, BetterTogether):
-        inner = tuple(optimizer.optimizers.values())
-    return {f"optimizer:{one.__struct_config__.tag}" for one in (optimizer, *inner)}
+        found += optimizer.optimizers.values()
+    return {f"optimizer:{one.__struct_config__.tag}" for one in found}

@@ -68,6 +68,10 @@ LM = "Dspex-Lm"
 RETURN = "Dspex-Return"
 """``reply``: the router wants to keep the answer, so tell it too."""
 
+KNOWN = "Dspex-Known"
+"""``once``: this very request was sent there before and must not run twice, so who has
+forgotten it refuses it."""
+
 SESSION = "Dspex-Session"
 """The session that the request is a turn of."""
 

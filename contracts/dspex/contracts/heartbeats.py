@@ -45,8 +45,6 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         at: Unix milliseconds by its own clock.
         operations: What it can do.
         spare: What it can do when nobody else does.
-        lacks: What it has not of all that requests may need, such as ``adapter:xml``,
-            ``module:rlm`` or ``optimizer:GEPA``.
         concurrency: Requests it runs at a time.
         queue: Requests it lets wait beyond those.
         in_flight: Requests running.
@@ -71,6 +69,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
         loop_lag_ms: How long its event loop has not come round, milliseconds.
         gpus: The GPUs it sees.
         lost_records: Records for the journal that it could not tell, or had to cut.
+        lacks: What it has not of all that requests may need, such as ``adapter:xml``,
+            ``module:rlm`` or ``optimizer:GEPA``.
     """
 
     worker: str
@@ -83,7 +83,6 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     at: float
     operations: list[str]
     spare: list[str] = field(default_factory=list)
-    lacks: list[str] = field(default_factory=list)
     concurrency: Annotated[int, Meta(ge=1, le=MOST)]
     queue: Count = 0
     in_flight: Count = 0
@@ -106,3 +105,4 @@ class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
     loop_lag_ms: float = 0.0
     gpus: list[Gpu] = field(default_factory=list)
     lost_records: Annotated[int, Meta(ge=0)] = 0
+    lacks: list[str] = field(default_factory=list)

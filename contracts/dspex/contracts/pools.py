@@ -11,6 +11,12 @@ from dspex.contracts.pooling import MOST_PROCESSES
 
 Processes = Annotated[int, Meta(ge=0, le=MOST_PROCESSES)]
 
+OUT_OF_MEMORY = 12
+"""Exit status of a worker in which an allocation failed, as the system numbers it."""
+
+OUT_OF_TIME = 62
+"""Exit status of a worker in which a thread goes on long after its request."""
+
 
 class PoolsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ask every supervisor what it keeps; each one answers for its host.

@@ -148,6 +148,7 @@ class Dispatcher:
         """One dispatch; without an end if nothing had started."""
         parts = self._parts
         before = ticket.begin(choice.decision)
+        ticket.follows = choice.wanted.known
         await ticket.events.emit(Accepted, decision=choice.decision)
         parts.record.decided(ticket.request, choice.decision)
         begun = parts.clock()
@@ -169,9 +170,9 @@ class Dispatcher:
             code = getattr(error, "code", "cancelled")
             raise
         finally:
-            now = parts.clock()
-            parts.health.end(calls, code, now - begun, now)
-        if code == "done" and not choice.wanted.known:
+            now, fresh = parts.clock(), not choice.wanted.known
+            parts.health.end(calls, code if fresh else "", now - begun, now)
+        if code == "done" and fresh:
             parts.times.record(choice.kind, now - begun, now)
         ticket.accepted = isinstance(end, FinishedWord)
         return choice.wanted, end

@@ -121,7 +121,7 @@ class Sender:
             if ticket.seat is not None and ticket.seat.subject:
                 replies.target = ticket.seat.subject
             sent = self._headers(ticket, decision, keep=keep)
-            dispatch = _Dispatch(self._bus, replies, ticket.request.body, sent)
+            dispatch = _Dispatch(self._bus, replies, ticket, sent)
             with _watching(target, replies, dispatch):
                 await dispatch.send()
                 return await self._follow(ticket, target, dispatch)
@@ -263,12 +263,12 @@ class _Dispatch:
     """
 
     def __init__(
-        self, bus: Bus, replies: Replies, body: bytes, sent: dict[str, str]
+        self, bus: Bus, replies: Replies, ticket: Ticket, sent: dict[str, str]
     ) -> None:
         self.replies = replies
         self.sent = 0
         self._bus = bus
-        self._body = body
+        self._ticket = ticket
         self._headers = sent
         self._due: float | None = None
 
@@ -280,10 +280,11 @@ class _Dispatch:
         """Send it."""
         self._due = None
         self.sent += 1
-        to, replies = self.replies.target, self.replies
-        await self._bus.publish(
-            to, self._body, headers=self._headers, reply=replies.subject
-        )
+        to, sent = self.replies.target, self._headers
+        if self._ticket.is_known:
+            sent = {**sent, headers.KNOWN: "once"}
+        body, reply = self._ticket.request.body, self.replies.subject
+        await self._bus.publish(to, body, headers=sent, reply=reply)
 
     async def send_again(self) -> None:
         """Send it again, if that is due and the bus is there."""

@@ -50,6 +50,7 @@ class Ticket:
         told: The failure that this router told the client, if it did.
         ended: Set when the router is done with it.
         asked: Who was asked last; it may have begun.
+        follows: Whether who is asked now had this very request before.
         seat: Its place at the holder of its session, if it is a turn of one.
     """
 
@@ -74,6 +75,7 @@ class Ticket:
         self.told: Failed | None = None
         self.ended = asyncio.Event()
         self.asked = ""
+        self.follows = False
         self.seat: Seat | None = None
         self._task = asyncio.current_task()
         self._waits = False
@@ -89,6 +91,12 @@ class Ticket:
     def cancelled(self) -> bool:
         """Whether it shall stop."""
         return self.stopped_by is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether who is asked had it before, and must not begin it anew."""
+        again = (self.follows or self.accepted) and self.seat is None
+        return again and not self.idempotent
 
     def begin(self, decision: Decision) -> str:
         """Begin an attempt; returns who was asked before."""

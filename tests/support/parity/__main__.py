@@ -2,7 +2,8 @@
 
 Run by the interpreter of each release. It has a scripted model of its own, and prints
 one JSON object: for each case its outputs and what the model was asked, or why it
-cannot be done.
+cannot be done; and what ``probe_release`` finds, for whoever waits for such a process
+anyway.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from tests.support.parity.case import dspy
 from tests.support.parity.cases import CASES
+from tests.support.probe_release import probed
 from tests.support.scripted_model import ScriptedModel
 
 if TYPE_CHECKING:
@@ -77,7 +79,8 @@ def main() -> None:
     wanted = sys.argv[1:] or list(CASES)
     with contextlib.redirect_stdout(io.StringIO()):  # DSPy prints
         found = {name: done(CASES[name], background) for name in wanted}
-    json.dump(found, sys.stdout)
+        said = {"cases": found, "probed": probed()}
+    json.dump(said, sys.stdout)
     sys.stdout.flush()
     os._exit(0)  # threads of DSPy's may be left
 

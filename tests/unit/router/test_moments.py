@@ -15,9 +15,11 @@ from dspex.bus.core import Message
 from dspex.bus.testing import MemoryBus, MemoryServer
 from dspex.contracts import encoding
 from dspex.contracts.configuration import Fallback
-from dspex.contracts.failures import BusUnavailable
+from dspex.contracts.envelope import failed
+from dspex.contracts.failures import BusUnavailable, WorkerLost
 from dspex.contracts.heartbeats import Gpu
 from dspex.contracts.subjects import Subjects
+from dspex.contracts.words import RefusedWord
 from dspex.router.caching import Answer, Cache
 
 if TYPE_CHECKING:
@@ -84,6 +86,40 @@ class Faltering(MemoryBus):
                 self.is_away = False
                 raise BusUnavailable("away")
         return await super().subscribe(subject, handler, queue=queue)
+
+
+@pytest.mark.parametrize(("body", "said"), [(ONCE, "once"), (BODY, None)])
+async def test_who_had_it_before_is_told_so(body: Any, said: str | None) -> None:
+    """What must run once is sent again as such: to who was cut off, and as a copy."""
+    async with Scene() as scene:
+        worker = await scene.worker("a")
+        question = await scene.ask(body)
+        runs = [await worker.runs.next()]
+        await worker.accept(runs[0])
+        await worker.beat(reconnects=1)
+        runs.append(await worker.runs.next())
+        await worker.finish(runs[1])
+        await question.reply()
+        await copy(scene, question, body)
+        runs.append(await worker.runs.next())
+
+        assert [run.headers.get("Dspex-Known") for run in runs] == [None, said, said]
+
+
+async def test_a_process_that_forgot(scene: Scene) -> None:
+    """A client is told that what it sent again may have run, where nobody knows."""
+    worker = await scene.worker("a")
+    question = await scene.ask(ONCE)
+    await worker.finish(await worker.runs.next())
+    await question.reply()
+    again = await copy(scene, question, ONCE)
+    run = await worker.runs.next()
+
+    forgotten = failed(question.name, WorkerLost("forgotten"))
+    await worker.say(run, RefusedWord(request=question.name, failure=forgotten))
+
+    assert (await again.reply()).code == "worker_lost"
+    assert len(worker.runs) == 0
 
 
 async def test_other_routers_are_heard_in_the_end() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from typing import TYPE_CHECKING, Any
 
 import dspy as untyped
-import msgspec
 import pytest
 from tests.support.asking import chat
 from tests.support.learning import EXACT, EXAMPLES, PREDICT, SIGNATURE, pupil
@@ -192,134 +190,13 @@ async def test_bad_evaluations(bench: Bench, case: str) -> None:
     assert bench.prompts() == []
 
 
-SMALL = {"max_bootstrapped_demos": 2, "max_labeled_demos": 2}
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "LabeledFewShot": {"k": 3},
-    "BootstrapFewShot": SMALL | {"max_rounds": 1},
-    "BootstrapFewShotWithRandomSearch": SMALL | {"num_candidate_programs": 2},
-    "COPRO": {"breadth": 2, "depth": 2},
-    "InferRules": SMALL | {"num_candidates": 2, "num_rules": 3},
-    "MIPROv2": SMALL | {"num_candidates": 2, "num_trials": 3, "minibatch": False},
-    "SIMBA": {"bsize": 4, "num_candidates": 2, "max_steps": 1},
-    "GEPA": {"max_metric_calls": 24},
-}
-COMPILE = {"num_trials", "minibatch"}
-
-
-def as_user(name: str, arguments: dict[str, Any], lm: Any) -> Any:
-    """Make the optimizer and compile, as one who uses DSPy would write it."""
-    made = {k: v for k, v in arguments.items() if k not in COMPILE}
-    compiled = {k: v for k, v in arguments.items() if k in COMPILE}
-    if name != "LabeledFewShot":
-        made["metric"] = exact
-    if name in ("BootstrapFewShotWithRandomSearch", "InferRules", "MIPROv2"):
-        compiled["valset"] = examples(VAL)
-    if name == "GEPA":
-        made["reflection_lm"] = lm
-        compiled["valset"] = examples(VAL)
-    if name == "COPRO":
-        compiled["eval_kwargs"] = {"num_threads": 1, "display_progress": False}
-    elif name not in ("LabeledFewShot", "BootstrapFewShot"):
-        made["num_threads"] = 1
-    if name == "MIPROv2":
-        made["auto"] = None
-    return lambda: getattr(dspy, name)(**made).compile(
-        dspy.Predict(SIGNATURE), trainset=examples(TRAIN), **compiled
-    )
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-async def test_optimizers_give_what_they_give_in_process(
-    bench: Bench, name: str
-) -> None:
-    """The same instructions and demos are learned, from the same prompts."""
-    arguments = OPTIMIZERS[name]
-    random.seed(0)
-    work = as_user(name, arguments, bench.lms.build("default"))
-    compiled = await in_process(bench, work)
-    asked = bench.prompts()
-    state = compiled.dump_state()
-    random.seed(0)
-
-    found = await bench.learn(
-        "program.optimize",
-        {
-            "program": PREDICT,
-            "optimizer": {"name": name} | arguments,
-            "trainset": TRAIN,
-            "valset": VAL,
-            "threads": 1,
-        }
-        | ({} if name == "LabeledFewShot" else {"metric": EXACT}),
-    )
-
-    learned = found["specification"]["state"]
-    assert learned == {key: state[key] for key in ("signature", "demos")}
-    # One call may ask for several answers, each a request of its own.
-    assert found["calls"] == len(asked) - (name == "COPRO")
-    assert bench.prompts()[: len(asked)] == asked
-    assert learned != dspy.Predict(SIGNATURE).dump_state()
-
-
-async def test_better_together(bench: Bench) -> None:
-    """Optimizers one after another, as in process."""
-    random.seed(0)
-
-    def work() -> Any:
-        labeled = dspy.LabeledFewShot(k=2)
-        copro = dspy.COPRO(metric=exact, breadth=2, depth=1)
-        both = dspy.BetterTogether(metric=exact, p=copro, d=labeled)
-        student = dspy.Predict(SIGNATURE)
-        student.set_lm(dspy.settings.lm)
-        return both.compile(
-            student,
-            trainset=examples(TRAIN),
-            valset=examples(VAL),
-            strategy="p -> d",
-            num_threads=1,
-            seed=3,
-            optimizer_compile_args={
-                "p": {"eval_kwargs": {"num_threads": 1, "display_progress": False}}
-            },
-        )
-
-    compiled = await in_process(bench, work)
-    compiled.set_lm(None)
-    state = compiled.dump_state()
-    random.seed(0)
-
-    found = await bench.learn(
-        "program.optimize",
-        {
-            "program": PREDICT,
-            "optimizer": {
-                "name": "BetterTogether",
-                "optimizers": {
-                    "p": {"name": "COPRO", "breadth": 2, "depth": 1},
-                    "d": {"name": "LabeledFewShot", "k": 2},
-                },
-                "strategy": "p -> d",
-                "seed": 3,
-            },
-            "trainset": TRAIN,
-            "valset": VAL,
-            "metric": EXACT,
-            "threads": 1,
-        },
-    )
-
-    learned = found["specification"]["state"]
-    assert learned == {key: state[key] for key in ("signature", "demos")}
-    assert "key" not in msgspec.json.encode(found["specification"]).decode()
-
-
 async def test_what_is_learned_stays_with_who_learned_it(bench: Bench) -> None:
     """An optimizer that writes into signatures writes into those of a copy."""
     before = await bench.run(PREDICT, {"question": EXAMPLES[0]["question"]})
     asked = bench.prompts()
     body = {
         "program": PREDICT,
-        "optimizer": {"name": "InferRules"} | OPTIMIZERS["InferRules"],
+        "optimizer": {"name": "InferRules", "num_candidates": 2, "num_rules": 3},
         "trainset": TRAIN,
         "valset": VAL,
         "metric": EXACT,

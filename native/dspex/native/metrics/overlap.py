@@ -46,22 +46,26 @@ def exact_match(prediction: Any, answers: Any) -> float:
 def hotpot_f1(prediction: Any, answers: Any) -> float:
     """Score F1, but 0 where one is a yes, a no or a ``noanswer`` and the other not."""
     words = _words(text_of(prediction))
-    verdict = _is_verdict(words)
     answer = answers[0] if type(answers) is list and len(answers) == 1 else answers
     if type(answer) is str:
-        return _hotpot(words, verdict, answer)
-    words = _counted(words)
+        score, precision, recall = _GOLD[answer].overlap(words)
+        # Both are 1 where the texts are equal, and 0 where they have nothing in common.
+        if precision == recall or not (_is_verdict(words) or _is_part(answer, recall)):
+            return score
+        return 0.0
+    verdict, words = _is_verdict(words), _counted(words)
     return max([_hotpot(words, verdict, answer) for answer in texts_of(answers)])
 
 
 def _hotpot(words: Any, verdict: bool, answer: str) -> float:
     score, precision, recall = _GOLD[answer].overlap(words)
-    # Both are 1 where the texts are equal; recall alone is where the answer is a part.
-    if precision != recall and (
-        verdict or (recall == 1.0 and _NORMAL[answer] in VERDICTS)
-    ):
-        return 0.0
-    return score
+    differs = precision != recall and (verdict or _is_part(answer, recall))
+    return 0.0 if differs else score
+
+
+def _is_part(answer: str, recall: float) -> bool:
+    """Whether an answer is a verdict, and all of it in a prediction that says more."""
+    return recall == 1.0 and _NORMAL[answer] in VERDICTS
 
 
 def overlap(score: int) -> Score:

@@ -24,6 +24,7 @@ _BEFORE: dict[str, tuple[int, ...]] = {
     "code_act": (3, 5),
 }
 _FIRST = (2, 6)
+_XML_SINCE = (3, 0)
 
 
 def describe(node: Node, name: str = "", version: int = 0) -> DescribedProgram:
@@ -93,6 +94,8 @@ def _needs(parts: list[Node]) -> list[str]:
 
 def _releases(parts: list[Node]) -> str:
     since = max((_SINCE.get(one.module, _FIRST) for one in parts), default=_FIRST)
+    if any(getattr(one.spec, "adapter", None) == "xml" for one in parts):
+        since = max(since, _XML_SINCE)
     before = [_BEFORE[one.module] for one in parts if one.module in _BEFORE]
     said = f">={_dotted(since)}"
     return f"{said},<{_dotted(min(before))}" if before else said

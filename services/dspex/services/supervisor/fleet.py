@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from dspex.bus.children import Child, how_it_ended
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure
+from dspex.contracts.pools import OUT_OF_MEMORY, OUT_OF_TIME
 from dspex.services.supervisor import limits, orphans
 from dspex.services.supervisor.cgroups import Cgroups
 from dspex.services.supervisor.devices import assign
@@ -31,10 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OUT_OF_MEMORY = 12
 LEFT: dict[int | None, tuple[str, Literal["resource_memory", "resource_cpu"]]] = {
     OUT_OF_MEMORY: ("ran out of its memory limit", "resource_memory"),
-    62: ("was kept busy by a thread whose request had ended", "resource_cpu"),
+    OUT_OF_TIME: ("was kept busy by a thread whose request had ended", "resource_cpu"),
 }
 """Why a worker left by itself, by its exit status, and what its requests fail with."""
 

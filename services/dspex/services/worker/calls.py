@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.requests import LmConfig
     from dspex.services.worker.lms import LanguageModels
+    from dspex.services.worker.threads import AtHome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Call:
     """
 
     lms: LanguageModels
-    functions: Functions | RecordedFunctions | None
+    functions: Functions | RecordedFunctions | AtHome | None
     events: Events
     lm: str
     config: dict[str, Any]

@@ -67,7 +67,8 @@ def sandbox() -> Interpreters | None:
         return None
     if "--allow-read" in dspy.PythonInterpreter().deno_command:
         return functools.partial(dspy.PythonInterpreter, _confined(found))
-    return dspy.PythonInterpreter
+    make: Interpreters = dspy.PythonInterpreter
+    return make
 
 
 def _confined(deno: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import ResourceMemory
+from dspex.contracts.pools import OUT_OF_MEMORY, OUT_OF_TIME
 from dspex.services.worker import leftovers
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from dspex.contracts.requests import Body
 
 _log = logging.getLogger(__name__)
-
-OUT_OF_MEMORY = 12
-"""Exit status of a worker in which an allocation failed, as the system numbers it."""
-
-OUT_OF_TIME = 62
-"""Exit status of a worker in which a thread goes on long after its request."""
 
 LOOK = 1.0
 """Seconds between two looks for such threads."""

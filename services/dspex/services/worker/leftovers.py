@@ -7,14 +7,13 @@ what they need, until that is replaced.
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import threading
-
+_lock = threading.Lock()
 _since: weakref.WeakKeyDictionary[threading.Thread | Future[Any], float] = (
     weakref.WeakKeyDictionary()
 )
@@ -23,14 +22,16 @@ _since: weakref.WeakKeyDictionary[threading.Thread | Future[Any], float] = (
 def note(work: threading.Thread | Future[Any]) -> None:
     """The request of a thread, or of a thread's piece of work, has ended."""
     if _goes_on(work):
-        _since[work] = time.monotonic()
+        with _lock:  # requests end in threads too
+            _since[work] = time.monotonic()
 
 
 def longest() -> float:
     """Seconds since the request ended of which something goes on longest; 0: none."""
+    with _lock:
+        known = list(_since.items())
     now = time.monotonic()
-    ages = [now - since for work, since in list(_since.items()) if _goes_on(work)]
-    return max(ages, default=0.0)
+    return max((now - since for work, since in known if _goes_on(work)), default=0.0)
 
 
 def _goes_on(work: threading.Thread | Future[Any]) -> bool:

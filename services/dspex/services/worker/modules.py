@@ -100,7 +100,8 @@ class Modules:
             return make(node, {"interpreter_factory": self._interpreters})
         module: Any = make(node, {})
         module.interpreter = PerThread(self._interpreters)
-        return module  # type: ignore[no-any-return]
+        made: dspy.Module = module
+        return made
 
 
 def _parameters(cls: Any) -> Collection[str]:

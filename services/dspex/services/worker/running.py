@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.interpreters import Interpreters
+    from dspex.services.worker.threads import AtHome
 
     Find = Callable[[str, str], Awaitable[Specification]]
     """Looks up a stored program: its tenant, and its name or ``name@version``."""
@@ -52,11 +53,11 @@ class ProgramRunner:
     def __init__(
         self,
         find: Find | None = None,
-        functions: Functions | RecordedFunctions | None = None,
+        functions: Functions | RecordedFunctions | AtHome | None = None,
         own: Own | None = None,
         interpreters: Interpreters | None = None,
         *,
-        operations: Operations | None = None,
+        operations: Operations | AtHome | None = None,
     ) -> None:
         self._find = find
         self._own = own or {}

@@ -136,7 +136,7 @@ class AtHome:
     """
 
     def __init__(self, calls: Any, home: Home) -> None:
-        self.check = getattr(calls, "check", None)
+        self.check: Any = getattr(calls, "check", None)
         self._calls = calls
         self._home = home
 
