@@ -3,7 +3,8 @@
 Imports the contracts and the bus. ``dspex.client.sync`` is its twin for notebooks.
 """
 
-from dspex.client.client import Client, Options, connect
+from dspex.client.client import Client, connect
+from dspex.client.options import Options
 from dspex.client.prediction import Prediction
 from dspex.client.sessions import Session
 

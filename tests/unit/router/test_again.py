@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.unit.router.scene import BODY, QUICK, FakeWorker, Question, Scene
 from tests.unit.router.test_recovering import LMS, either, fail
 
-from dspex.client.client import Client, Options
+from dspex.client import Client, Options
 from dspex.contracts import encoding
 from dspex.contracts.configuration import Configuration, Tenant
 from dspex.contracts.envelope import Done, Metadata, failed
