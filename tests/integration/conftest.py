@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -45,9 +44,8 @@ async def _releases(
 ) -> AsyncIterator[Stack]:
     """One router, and a worker of every release; code runs in a stand-in for Deno."""
     folder, prefix = tmp_path_factory.mktemp("releases"), f"v{uuid4().hex[:8]}"
-    path = f"{deno.folder(folder / 'bin')}{os.pathsep}{os.environ['PATH']}"
-    code = {"PATH": path, deno.CONFINED: "1"}
-    configured = worker_environ(scripted.url) | environ(scripted.url) | code
+    configured = worker_environ(scripted.url) | environ(scripted.url)
+    configured |= deno.environ(folder / "bin") | {deno.CONFINED: "1"}
     async with Stack(nats_url, folder, prefix, configured) as stack:
         await stack.start(Program("dspex.native"), Program("dspex.router"))
         await stack.start(Program("dspex.services.state"))

@@ -246,3 +246,40 @@ async def test_progress_and_budget(asker: Asker, model: ScriptedModel) -> None:
     assert told.last["outputs"]["calls"] > 2
     assert told.of("status")[-1]["message"] == "3 of 3 examples"
     assert (spent.code, spent.body["field"]) == ("bad_request", "budget.max_calls")
+
+
+async def test_programs_around_others_are_stored(
+    asker: Asker, model: ScriptedModel, name: str
+) -> None:
+    """What ``Ensemble`` and ``KNNFewShot`` make is stored, described, run by name."""
+    model.reply_with(pupil)
+    subject = asker.subjects.tool(f"embed-{uuid4().hex[:8]}")
+
+    async def embed(message: Message) -> None:
+        texts = read(message)["texts"]
+        found = [[float(len(text)), float(text.count("a"))] for text in texts]
+        await asker.bus.publish(message.reply, json.dumps(found).encode())
+
+    subscription = await answering(asker.bus, subject, embed)
+    few_shot = {"name": "KNNFewShot", "k": 2, "vectorizer": {"subject": subject}}
+    first = await asker.ask(
+        "program.optimize", OPTIMIZE | {"optimizer": few_shot, "put_as": name}
+    )
+    ensemble = {"name": "Ensemble", "programs": [f"{name}@1"]}
+    second = await asker.ask(
+        "program.optimize", OPTIMIZE | {"optimizer": ensemble, "put_as": name}
+    )
+    described = await asker.ask("program.describe", {"program": name})
+    model.requests.clear()
+    inputs = {"question": EXAMPLES[0]["question"]}
+    found = await asker.ask("run", {"program": name, "inputs": inputs})
+    await subscription.unsubscribe()
+
+    assert [one.body["outputs"]["version"] for one in (first, second)] == [1, 2]
+    outputs = described.body["outputs"]
+    assert (outputs["module"], outputs["needs"]) == ("ensemble", ["numpy"])
+    paths = [one["path"] for one in outputs["predictors"]]
+    assert paths == ["program.programs[0]", "program.programs[1].program"]
+    assert set(found.body["outputs"]) == {"answer"}
+    # One question of the program alone; two for demos and one of that with demos.
+    assert len(model.requests) == 4

@@ -85,10 +85,10 @@ class InProcess:
 async def _in_process(
     releases: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> InProcess:
-    folder = deno.folder(tmp_path_factory.mktemp("deno"))
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    environ = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
-    return InProcess(releases, environ)
+    standing = deno.environ(tmp_path_factory.mktemp("deno"))
+    paths = f"{standing['PYTHONPATH']}{os.pathsep}{ROOT}"
+    environ = {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
+    return InProcess(releases, standing | environ)
 
 
 @pytest.fixture(name="ask")

@@ -286,7 +286,6 @@ BAD: dict[str, tuple[Any, str, str]] = {
         "bad_request",
         "program.tools[0].name",
     ),
-    "sandbox": ({"module": "rlm", "signature": QA}, "unsupported", "program"),
     "python": ({"module": "python", "name": "os"}, "not_found", "program.name"),
     "api-base": (
         _state(lm={"model": "openai/x", "api_base": "http://evil"}),

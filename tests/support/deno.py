@@ -1,8 +1,8 @@
 """A stand-in for Deno: it runs a test's own code, in the words of every release.
 
-``folder()`` makes a folder to put on PATH. It confines nothing, and is given nothing
-but what a test wrote. With the variable ``CONFINED`` it refuses to start where the real
-one would let the code read every file.
+``environ()`` makes a folder for PATH and PYTHONPATH. It confines nothing, and is given
+nothing but what a test wrote. With the variable ``CONFINED`` it refuses to start where
+the real one would let the code read every file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,18 @@ def folder(at: Path) -> Path:
     script = at / "deno"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
     script.chmod(0o755)
+    # Where the package is installed that brings Deno, it is asked first.
+    (at / "deno.py").write_text(f"def find_deno_bin():\n    return {str(script)!r}\n")
     return at
+
+
+def environ(at: Path) -> dict[str, str]:
+    """Variables of a process that shall take the stand-in for Deno."""
+    found = folder(at)
+    return {
+        "PATH": f"{found}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(found),
+    }
 
 
 def end(*args: Any, **named: Any) -> None:

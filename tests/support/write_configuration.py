@@ -85,6 +85,13 @@ _SECTIONS = (
         program_settings.Tools,
     ),
     (
+        "`[mcp.<name>]`",
+        "A server of the Model Context Protocol whose tools programs may call, by "
+        "`mcp:<name>/<tool>`; see [programs](programs.md#mcp-servers).",
+        "DSPEX_MCP_<NAME>_<KEY>",
+        program_settings.McpServer,
+    ),
+    (
         "`[programs.<name>]`",
         "A program written in Python, which requests run by its name. Only what is "
         "named here is ever imported.",

@@ -32,7 +32,7 @@ from dspex.client.reading import (
     silence,
 )
 from dspex.client.replays import TIMEOUT, ReplayHandle
-from dspex.client.sessions import Session, opened
+from dspex.client.sessions import Session, lasting
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
     Event,
@@ -45,7 +45,8 @@ from dspex.contracts.failures import (
 from dspex.contracts.subjects import DEFAULT_PREFIX, DEFAULT_TENANT, Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from dspex.contracts.replay_requests import Mode
 
@@ -253,16 +254,11 @@ class Client:
             async for event in events:
                 yield event
 
-    @asynccontextmanager
-    async def session(
-        self, signature: Any = None, **settings: Any
-    ) -> AsyncIterator[Session]:
-        """Open a session for as long as the block lasts; see ``sessions.opened``."""
-        session = await opened(self, signature, **settings)
-        try:
-            yield session
-        finally:
-            await session.close()
+    def session(
+        self, signature: Any = None, tools: Iterable[Any] = (), **settings: Any
+    ) -> AbstractAsyncContextManager[Session]:
+        """A session for as long as the block lasts; see ``sessions.lasting``."""
+        return lasting(self, signature, tools, settings)
 
     def replay(
         self, mode: Mode = "exact", *, timeout: float = TIMEOUT, **said: Any

@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from dspex.client.tools import offered
 from dspex.contracts import encoding
 from dspex.contracts.session_requests import SessionDetails, SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from dspex.client.client import Client
     from dspex.client.prediction import Prediction
@@ -45,6 +47,10 @@ class Session:
     async def chain_of_thought(self, **inputs: Any) -> Prediction:
         """The same, with an output ``reasoning`` written first."""
         return await self.call("chain_of_thought", inputs)
+
+    async def react(self, **inputs: Any) -> Prediction:
+        """The same by an agent with the session's tools."""
+        return await self.call("react", inputs)
 
     async def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
         """The next turn, with any operation that has turns."""
@@ -101,6 +107,28 @@ class Session:
         found = await self._client.call(operation, {"session": self.id} | body)
         info: SessionInfo = encoding.read(found.outputs, SessionInfo)
         return info
+
+
+@asynccontextmanager
+async def lasting(
+    client: Client, signature: Any, tools: Iterable[Any], settings: dict[str, Any]
+) -> AsyncIterator[Session]:
+    """A session that is closed at the end of the block.
+
+    Args:
+        client: Asks for it.
+        signature: What its turns fill.
+        tools: What its ``react`` turns may call. Functions among them are offered as
+            ``tools.serve`` does, while the block lasts.
+        settings: Others of ``session.open``.
+    """
+    async with offered(client, tools) as known:
+        given = settings | ({"tools": known} if known else {})
+        session = await opened(client, signature, **given)
+        try:
+            yield session
+        finally:
+            await session.close()
 
 
 async def opened(client: Client, signature: Any = None, **settings: Any) -> Session:

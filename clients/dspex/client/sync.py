@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex.client import client as asynchronous
-from dspex.client.sessions import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -97,11 +96,12 @@ class SyncClient:
     @contextmanager
     def session(self, signature: Any = None, **settings: Any) -> Iterator[SyncSession]:
         """As ``Client.session``."""
-        session = self._wait(opened(self._client, signature, **settings))
+        opened = self._client.session(signature, **settings)
+        session: Session = self._wait(opened.__aenter__())
         try:
             yield SyncSession(session, self._wait)
         finally:
-            self._wait(session.close())
+            self._wait(opened.__aexit__(None, None, None))
 
     def cancel(self, request: str) -> None:
         """As ``Client.cancel``."""
@@ -210,6 +210,10 @@ class SyncSession:
     def chain_of_thought(self, **inputs: Any) -> Prediction:
         """As ``Session.chain_of_thought``."""
         return self.call("chain_of_thought", inputs)
+
+    def react(self, **inputs: Any) -> Prediction:
+        """As ``Session.react``."""
+        return self.call("react", inputs)
 
     def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
         """As ``Session.call``."""

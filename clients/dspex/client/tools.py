@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ from dspex.contracts.failures import BadRequest
 from dspex.contracts.subjects import token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from dspex.bus.core import Bus, Message
     from dspex.client import Client
@@ -86,6 +86,26 @@ async def serve(
         yield declared | {"subject": subject}
     finally:
         await service.stop()
+
+
+@asynccontextmanager
+async def offered(client: Client, wanted: Iterable[Any]) -> AsyncIterator[list[Any]]:
+    """Offer the functions among some tools while the block lasts.
+
+    Args:
+        client: As for `serve`.
+        wanted: Functions, and tools as a request names them.
+
+    Yields:
+        All of them as a request names them, in order.
+    """
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(serve(client, one))
+            if callable(one)
+            else one
+            for one in wanted
+        ]
 
 
 class _Tool:

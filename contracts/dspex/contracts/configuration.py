@@ -21,7 +21,7 @@ from dspex.contracts.failures import BadRequest, nearest
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.journaling import Journal
 from dspex.contracts.pooling import Pool, Supervising
-from dspex.contracts.program_settings import OwnProgram, Tools
+from dspex.contracts.program_settings import McpServer, OwnProgram, Tools
 from dspex.contracts.redaction import rules_of
 from dspex.contracts.replay_settings import Replaying
 from dspex.contracts.sharing import Fallback as Fallback
@@ -127,6 +127,7 @@ _SECTIONS: dict[str, type[Struct]] = {
     "LMS": Lm,
     "POOLS": Pool,
     "JOURNAL": Journal,
+    "MCP": McpServer,
     "BODIES": Bodies,
     "REPLAY": Replaying,
 }
@@ -147,6 +148,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         fallbacks: What stands in for what, by operation.
         tenants: What tenants may use, by name.
         tools: Which functions programs may call.
+        mcp: MCP servers whose tools programs may call, by name.
         programs: Programs written in Python, by name.
         journal: The copies of what happened.
         bodies: Requests and replies too large for a message.
@@ -163,6 +165,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fallbacks: dict[str, Fallback] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
+    mcp: dict[str, McpServer] = field(default_factory=dict)
     programs: dict[str, OwnProgram] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     bodies: Bodies = field(default_factory=Bodies)
@@ -229,8 +232,8 @@ class _Origins:
 
 
 def _member_at_fault(values: dict[str, Any]) -> str:
-    """Which pool or language model cannot be read: msgspec does not say its name."""
-    for section in ("lms", "pools"):
+    """Which member of a section cannot be read: msgspec does not say its name."""
+    for section in ("lms", "pools", "mcp"):
         members = values.get(section)
         for name, member in members.items() if isinstance(members, dict) else ():
             try:
@@ -257,6 +260,8 @@ def _check(found: Configuration, origins: _Origins) -> None:
         _check_name(name, f"tenants.{name}", origins)
     for name in found.programs:
         _check_name(name, f"programs.{name}", origins)
+    for name, server in found.mcp.items():
+        _check_mcp(name, server, origins)
     try:
         rules_of(found.journal.redact)
     except ValueError as error:
@@ -276,6 +281,16 @@ def _check_pool(name: str, pool: Pool, origins: _Origins) -> None:
         raise ConfigurationError(
             f"{origins.of(f'pools.{name}.max')}: pools.{name}.max is {pool.max}, "
             f"less than pools.{name}.min, which is {pool.min}."
+        )
+
+
+def _check_mcp(name: str, server: McpServer, origins: _Origins) -> None:
+    path = f"mcp.{name}"
+    _check_name(name, path, origins)
+    if (server.command is None) == (server.url is None):
+        raise ConfigurationError(
+            f"{origins.of(path)}: {path} needs either the command that starts the "
+            "server or the url where it is."
         )
 
 
@@ -328,7 +343,7 @@ def _override_one(
     """Put a variable's value in its place, and return the path of that place."""
     kinds = {one.name: one.type for one in msgspec.structs.fields(_SECTIONS[section])}
     path = [section.lower(), key]
-    if section in ("LMS", "POOLS"):
+    if section in ("LMS", "POOLS", "MCP"):
         member, key = _split(key, kinds)
         table = _table(table, member, origins)
         path = [section.lower(), member, key]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-from dspex.contracts.program_specs import Name
+from dspex.contracts.program_functions import Name
 from dspex.contracts.requests import Body
 from dspex.contracts.versions import Record, Version
 

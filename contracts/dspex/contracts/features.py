@@ -1,7 +1,7 @@
 """What not every release of DSPy has: needed by requests, missing in heartbeats.
 
-A feature is ``module:<module>``, ``adapter:<adapter>`` or ``optimizer:<name>``. All
-that is not named here every worker has.
+A feature is ``module:<module>``, ``adapter:<adapter>``, ``optimizer:<name>`` or
+``tools:mcp``. All that is not named here every worker has.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from dspex.contracts.program_specs import Program
     from dspex.contracts.requests import Body
 
-MODULES = frozenset({"program_of_thought", "code_act", "rlm", "knn"})
+MODULES = frozenset({"program_of_thought", "code_act", "rlm", "knn", "knn_few_shot"})
 ADAPTERS = frozenset({"xml"})
+MCP = "tools:mcp"
+"""Calling tools of MCP servers."""
 
 NONE: frozenset[str] = frozenset()
 
@@ -27,12 +29,14 @@ def needed(body: Body) -> frozenset[str]:
     if isinstance(body, Predict):
         return NONE if body.adapter is None else frozenset(_adapter(body.adapter))
     said: Any = body
-    found = _adapter(getattr(said, "adapter", None))
+    found = _adapter(getattr(said, "adapter", None)) | _tools(said)
     for name in ("program", "teacher"):
         found |= _of_program(getattr(said, name, None))
     optimizer = getattr(said, "optimizer", None)
     if optimizer is not None:
         found |= _optimizers(optimizer)
+        for one in getattr(optimizer, "programs", ()):
+            found |= _of_program(one)
     return frozenset(found)
 
 
@@ -45,9 +49,14 @@ def _of_program(program: Program | None) -> set[str]:
             continue
         module = str(one.__struct_config__.tag)
         found |= {f"module:{module}"} if module in MODULES else set()
-        found |= _adapter(one.adapter)
+        found |= _adapter(one.adapter) | _tools(one)
         waiting += [inner for _, inner in children(one)]
     return found
+
+
+def _tools(spec: Any) -> set[str]:
+    tools = getattr(spec, "tools", None) or ()
+    return {MCP} if any(isinstance(one, str) for one in tools) else set()
 
 
 def _adapter(name: str | None) -> set[str]:

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.contracts import learning_requests as learning
 from dspex.contracts.optimizers import BootstrapFewShot
+from dspex.contracts.program_metrics import Metric
 from dspex.contracts.program_specs import PredictSpec
 
 if TYPE_CHECKING:
     from dspex.contracts.requests import Body
 
 _EXAMPLE = {"question": "What is the capital of Norway?", "answer": "Oslo"}
-_METRIC = learning.Metric(name="exact_match", field="answer")
+_METRIC = Metric(name="exact_match", field="answer")
 
 REQUESTS: dict[str, Body] = {
     "program.evaluate": learning.Evaluate(
         program=PredictSpec(signature="question -> answer"),
         dataset=[_EXAMPLE],
         metric=_METRIC,
-        also={"overlap": learning.Metric(name="f1")},
+        also={"overlap": Metric(name="f1")},
         threads=4,
     ),
     "program.optimize": learning.Optimize(

@@ -8,36 +8,13 @@ from msgspec import Meta, Struct, field
 
 from dspex.contracts.dataset_requests import DatasetName, Examples
 from dspex.contracts.optimizers import Optimizer
+from dspex.contracts.program_functions import Name
+from dspex.contracts.program_metrics import Metric
 from dspex.contracts.program_parts import is_self_contained
-from dspex.contracts.program_specs import Name, Program
+from dspex.contracts.program_specs import Program
 from dspex.contracts.requests import Body, LmConfig
 
 Threads = Annotated[int, Meta(ge=1, le=64)]
-
-
-class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What says how good an answer is: a native metric, or a function on a subject.
-
-    The function gets ``{"example", "outputs", "predictor"}`` and answers with a number
-    or a boolean, or with an object that holds one as ``score`` and may say why in
-    ``feedback``, which GEPA reads.
-
-    Attributes:
-        name: Of a native metric, such as ``f1``.
-        field: The output that it scores; default: the program's last.
-        answers: The field of the examples that says what is right; default: that of
-            the same name.
-        parameters: Of the native metric.
-        subject: Where the function is called, as for tools, instead of a name.
-        timeout_s: Longest wait for one answer of the function, seconds.
-    """
-
-    name: str | None = None
-    field: str | None = None
-    answers: str | None = None
-    parameters: dict[str, Any] = {}
-    subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
 
 
 class Evaluate(Body, frozen=True, kw_only=True):
@@ -162,7 +139,8 @@ class Optimize(Body, frozen=True, kw_only=True):
         trainset: Examples to learn from, or the name of a stored dataset.
         valset: Examples to compare by, or the name of such; default: what the
             optimizer does without.
-        metric: What scores an answer; only ``LabeledFewShot`` needs none.
+        metric: What scores an answer; ``LabeledFewShot``, ``KNNFewShot`` and
+            ``Ensemble`` need none.
         inputs: The fields of the examples that are inputs; default: the program's.
         teacher: The program that shows how, where the optimizer takes one; default:
             the program itself.

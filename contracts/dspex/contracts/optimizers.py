@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from dspex.contracts.program_functions import Remote
+from dspex.contracts.program_specs import MAX_PARTS, Program
+
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Demos = Annotated[int, Meta(ge=0, le=1000)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -211,12 +214,35 @@ class _Refused(Struct, frozen=True, kw_only=True, tag_field="name"):
     """Known by name, so that who asks for it is told what to do instead."""
 
 
-class KNNFewShot(_Refused, frozen=True, kw_only=True, tag="KNNFewShot"):
-    """Not done: what it makes asks the trainset anew at each call."""
+class KNNFewShot(_Bootstrap, frozen=True, kw_only=True, tag="KNNFewShot"):
+    """A ``knn_few_shot`` of the program: demos from the examples most like its inputs.
+
+    Attributes:
+        k: Examples that are found for each call.
+        vectorizer: Function on a subject: gets ``{"texts": [...]}`` and answers with
+            a list of as many vectors.
+        max_rounds: Times that an example is tried.
+    """
+
+    k: Annotated[int, Meta(ge=1, le=1000)]
+    vectorizer: Remote
+    max_rounds: Count | None = None
 
 
-class Ensemble(_Refused, frozen=True, kw_only=True, tag="Ensemble"):
-    """Not done: what it makes is no program that can be stored."""
+class Ensemble(_Optimizer, frozen=True, kw_only=True, tag="Ensemble"):
+    """An ``ensemble`` of the program and others.
+
+    Attributes:
+        programs: The others: specifications, or names of stored programs.
+        size: How many are asked, drawn for each request; default: all.
+        reduce: ``majority``: what most of them answer; null: all their answers.
+        field: The output that is compared; default: the last one.
+    """
+
+    programs: Annotated[list[Program], Meta(min_length=1, max_length=MAX_PARTS)]
+    size: Annotated[int, Meta(ge=1, le=MAX_PARTS)] | None = None
+    reduce: Literal["majority"] | None = "majority"
+    field: str | None = None
 
 
 class BootstrapFinetune(_Refused, frozen=True, kw_only=True, tag="BootstrapFinetune"):

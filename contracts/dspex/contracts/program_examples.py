@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dspex.contracts.program_functions import Reward, Tool
 from dspex.contracts.program_requests import (
     DeleteProgram,
     DescribeProgram,
@@ -19,9 +20,7 @@ from dspex.contracts.program_specs import (
     ChainSpec,
     PredictSpec,
     RefineSpec,
-    Reward,
     Step,
-    Tool,
 )
 
 if TYPE_CHECKING:

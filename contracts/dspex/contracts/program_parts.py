@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dspex.contracts.program_specs import BranchSpec, KnnSpec, PythonSpec
+from dspex.contracts.program_specs import (
+    BranchSpec,
+    EnsembleSpec,
+    KnnFewShotSpec,
+    KnnSpec,
+    PythonSpec,
+)
 from dspex.contracts.walking import path_of
 
 if TYPE_CHECKING:
@@ -14,10 +20,12 @@ if TYPE_CHECKING:
 def children(spec: Specification) -> list[tuple[str, Program]]:
     """The programs inside a specification, with their paths in it."""
     found: list[tuple[str, Program]] = []
-    for name in ("program", "otherwise"):
+    for name in ("program", "teacher", "otherwise"):
         inner = getattr(spec, name, None)
         if inner is not None:
             found.append((name, inner))
+    for index, inner in enumerate(getattr(spec, "programs", ())):
+        found.append((f"programs[{index}]", inner))
     for index, step in enumerate(getattr(spec, "steps", ())):
         found.append((f"steps[{index}].program", step.program))
     if isinstance(spec, BranchSpec):
@@ -39,6 +47,8 @@ def is_self_contained(program: Program) -> bool:
 
 
 def _calls(spec: Any) -> bool:
-    reward = getattr(spec, "reward", None)
-    remote = reward is not None and reward.subject is not None
-    return bool(getattr(spec, "tools", ())) or remote or isinstance(spec, KnnSpec)
+    scorers = (getattr(spec, name, None) for name in ("reward", "metric"))
+    remote = any(one is not None and one.subject is not None for one in scorers)
+    searches = isinstance(spec, KnnSpec | KnnFewShotSpec)
+    draws = isinstance(spec, EnsembleSpec) and spec.size is not None
+    return bool(getattr(spec, "tools", ())) or remote or searches or draws

@@ -6,16 +6,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from dspex.contracts.program_functions import Name, Tools
 from dspex.contracts.program_parts import is_self_contained
-from dspex.contracts.program_specs import (
-    MAX_TOOLS,
-    Iterations,
-    Name,
-    Program,
-    ReActSpec,
-    Specification,
-    Tool,
-)
+from dspex.contracts.program_specs import Iterations, Program, ReActSpec, Specification
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.signatures import Signature, SignatureSpec
 from dspex.contracts.versions import Record, Version
@@ -37,7 +30,7 @@ class React(Body, frozen=True, kw_only=True):
 
     signature: str | SignatureSpec
     inputs: dict[str, Any]
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]
+    tools: Tools
     max_iters: Iterations = 20
     instructions: str | None = None
     lm: str | None = None
@@ -247,8 +240,9 @@ class DescribedProgram(Struct, frozen=True, kw_only=True):
         predictors: Where it asks a language model.
         tools: What it may call.
         programs: The stored programs it names, with their versions.
-        needs: What a worker must have: ``code_interpreter``, ``numpy``, or
-            ``python:<name>`` for a program of its configuration.
+        needs: What a worker must have: ``code_interpreter``, ``numpy``,
+            ``python:<name>`` for a program of its configuration, or ``mcp:<name>``
+            for an MCP server of it.
         dspy: Releases of DSPy that have all its modules, such as ``>=2.6``.
         name: Of the stored program; empty for a specification.
         version: Of the stored program; 0 for a specification.
@@ -258,7 +252,7 @@ class DescribedProgram(Struct, frozen=True, kw_only=True):
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     predictors: list[Predictor]
-    tools: list[Tool]
+    tools: Tools
     programs: list[str]
     needs: list[str]
     dspy: str
@@ -276,6 +270,7 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
         subject: Where it is called.
         service: Name of the service that offers it.
         instances: How many offer it.
+        mcp: How programs name it, if it is one of an MCP server: ``mcp:files/read``.
     """
 
     name: str
@@ -284,6 +279,7 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
     subject: str
     service: str
     instances: int = 1
+    mcp: str = ""
 
 
 class ToolList(Struct, frozen=True, kw_only=True):

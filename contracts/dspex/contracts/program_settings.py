@@ -18,6 +18,35 @@ class Tools(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     subjects: list[str] = field(default_factory=list)
 
 
+class McpServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[mcp.<name>]``: an MCP server whose tools programs may call.
+
+    Attributes:
+        command: What starts it, to be spoken to on its standard input and output.
+        args: Of the command.
+        env: Variables of its process, beside ``PATH``, ``HOME`` and the like: it
+            gets none of the worker's own.
+        url: Where it is, for one that runs elsewhere (Streamable HTTP).
+        token_env: Environment variable that holds the bearer token for ``url``.
+        tools: Those of its tools that may be called; absent: all.
+        timeout_s: Longest wait for one call, seconds; never past the deadline.
+        start_s: Longest wait until it is ready, seconds.
+    """
+
+    command: str | None = None
+    args: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    url: str | None = None
+    token_env: str | None = None
+    tools: list[str] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    start_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+
+    def __repr__(self) -> str:
+        # Arguments, variables and addresses may hold secrets.
+        return f"McpServer(tools={self.tools!r})"
+
+
 class OwnProgram(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section ``[programs.<name>]``: a program written in Python.
 

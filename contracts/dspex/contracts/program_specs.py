@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from dspex.contracts.program_functions import Name, Remote, Reward, Tools
+from dspex.contracts.program_metrics import Metric
 from dspex.contracts.requests import Adapter, LmConfig
 from dspex.contracts.signatures import SignatureSpec
 
@@ -21,108 +23,19 @@ MAX_DEPTH = 8
 MAX_PARTS = 64
 """Specifications in one program at most, stored programs counted in."""
 
-MAX_TOOLS = 64
-"""Tools of one module at most."""
-
 MAX_BYTES = 512 * 1024
 """Longest specification, bytes of its JSON."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Iterations = Annotated[int, Meta(ge=1, le=100)]
 
 
-class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Frozen, by keyword, and known to the last field."""
-
-
-class Tool(_Strict, frozen=True, kw_only=True):
-    """A function somebody offers on a subject, in any language.
-
-    Attributes:
-        name: What the model calls it: letters, digits, ``_`` and ``-``.
-        description: What the model is told about it.
-        schema: JSON Schema of its arguments, an object.
-        subject: Where it is called: under ``dspex.v1.tool.>``, or what the workers'
-            configuration allows.
-        timeout_s: Longest wait for one answer, seconds; never past the deadline.
-    """
-
-    name: Name
-    subject: Annotated[str, Meta(min_length=1, max_length=255)]
-    description: Annotated[str, Meta(max_length=4000)] = ""
-    schema: dict[str, Any] = field(default_factory=dict)
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
-
-
-class Remote(_Strict, frozen=True, kw_only=True):
-    """A function on a subject.
-
-    Attributes:
-        subject: Where it is called, as for tools.
-        timeout_s: Longest wait for one answer, seconds.
-    """
-
-    subject: Annotated[str, Meta(min_length=1, max_length=255)]
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
-
-
-class Reward(_Strict, frozen=True, kw_only=True):
-    """What says how good an answer is: a function on a subject, or a native metric.
-
-    The function gets ``{"inputs": ..., "outputs": ...}`` and answers with a number,
-    or with an object that holds one as ``score``.
-
-    Attributes:
-        subject: Where the function is called, as for tools.
-        timeout_s: Longest wait for one answer of the function, seconds.
-        metric: Name of a native metric, such as ``f1``, instead of a subject.
-        field: The output that the metric scores.
-        answers: What would be right: texts.
-        input: The input that says what would be right, instead of ``answers``.
-        parameters: Of the metric.
-    """
-
-    subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
-    metric: str | None = None
-    field: str | None = None
-    answers: list[str] | None = None
-    input: str | None = None
-    parameters: dict[str, Any] = {}
-
-
-class StateSignature(_Strict, frozen=True, kw_only=True):
-    """What was learned about a predictor's signature.
-
-    Attributes:
-        instructions: What to do.
-        fields: For each field, inputs first, its ``prefix`` and ``description``.
-    """
-
-    instructions: str
-    fields: list[dict[str, str]]
-
-
-class PredictorState(_Strict, frozen=True, kw_only=True):
-    """What was learned about one predictor, as DSPy's ``dump_state`` writes it.
-
-    Attributes:
-        signature: Instructions and descriptions.
-        demos: Worked examples.
-        traces: Of an optimiser; not loaded.
-        train: Of an optimiser; not loaded.
-        lm: The language model it was learned with; not loaded: which one answers is
-            said by the specification and the request.
-    """
-
-    signature: StateSignature
-    demos: list[dict[str, Any]] = []
-    traces: list[Any] = []
-    train: list[Any] = []
-    lm: dict[str, Any] | None = None
-
-
-class _Spec(_Strict, frozen=True, kw_only=True, tag_field="module"):
+class _Spec(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="module",
+):
     """What every specification may say.
 
     Attributes:
@@ -182,7 +95,7 @@ class ReActSpec(Signed, frozen=True, kw_only=True, tag="react"):
         max_iters: Calls at most.
     """
 
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]
+    tools: Tools
     max_iters: Iterations = 20
 
 
@@ -217,7 +130,7 @@ class RlmSpec(Signed, frozen=True, kw_only=True, tag="rlm"):
         sub_lm: Name of the language model that its code asks.
     """
 
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] = []
+    tools: Tools = []
     max_iters: Iterations = 20
     max_llm_calls: Annotated[int, Meta(ge=1, le=1000)] = 50
     max_output_chars: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
@@ -256,6 +169,56 @@ class KnnSpec(_Spec, frozen=True, kw_only=True, tag="knn"):
     trainset: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=10_000)]
     inputs: Annotated[list[str], Meta(min_length=1)]
     vectorizer: Remote
+
+
+class KnnFewShotSpec(_Spec, frozen=True, kw_only=True, tag="knn_few_shot"):
+    """``dspy.KNNFewShot``: a program, with the examples most like its inputs as demos.
+
+    Before each call the examples are found and its demos bootstrapped from them, by
+    ``dspy.BootstrapFewShot``, whose arguments these are but for the first five.
+
+    Attributes:
+        program: What is run.
+        k: Examples that are found.
+        trainset: Among these.
+        vectorizer: As for ``knn``; it gets the inputs of the program.
+        teacher: The program that shows how; default: the program itself.
+        metric: What says which answers of the teacher make demos; default: all do.
+        metric_threshold: Score from which one does; default: any but 0.
+        max_bootstrapped_demos: Demos from runs of the teacher at most.
+        max_labeled_demos: Demos from the examples at most.
+        max_rounds: Times that an example is tried.
+        max_errors: Examples that may fail.
+    """
+
+    program: Program
+    k: Annotated[int, Meta(ge=1, le=1000)]
+    trainset: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=10_000)]
+    vectorizer: Remote
+    teacher: Program | None = None
+    metric: Metric | None = None
+    metric_threshold: float | None = None
+    max_bootstrapped_demos: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    max_labeled_demos: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    max_rounds: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    max_errors: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+
+
+class EnsembleSpec(_Spec, frozen=True, kw_only=True, tag="ensemble"):
+    """``dspy.Ensemble``: several programs on the same inputs.
+
+    Attributes:
+        programs: The programs.
+        size: How many of them are asked, drawn for each request; default: all.
+        reduce: ``majority``: what most of them answer; null: all their answers, as
+            the output ``completions``.
+        field: The output that is compared; default: the last of the first program.
+    """
+
+    programs: Annotated[list[Program], Meta(min_length=1)]
+    size: Annotated[int, Meta(ge=1, le=MAX_PARTS)] | None = None
+    reduce: Literal["majority"] | None = "majority"
+    field: str | None = None
 
 
 class MajoritySpec(_Spec, frozen=True, kw_only=True, tag="majority"):
@@ -304,7 +267,7 @@ class PythonSpec(_Spec, frozen=True, kw_only=True, tag="python"):
     name: Name
 
 
-class Step(_Strict, frozen=True, kw_only=True):
+class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A program as a part of a composition.
 
     Attributes:
@@ -381,6 +344,8 @@ Specification = (
     | RlmSpec
     | MultiChainComparisonSpec
     | KnnSpec
+    | KnnFewShotSpec
+    | EnsembleSpec
     | MajoritySpec
     | BestOfNSpec
     | RefineSpec

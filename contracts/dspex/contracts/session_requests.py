@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from dspex.contracts.envelope import Usage
-from dspex.contracts.program_specs import Program
+from dspex.contracts.program_functions import Tools
+from dspex.contracts.program_specs import Iterations, Program
 from dspex.contracts.requests import Adapter, Body, LmConfig
 from dspex.contracts.sessions import (
     Affinity,
@@ -37,6 +38,7 @@ class OpenSession(Body, frozen=True, kw_only=True):
         program: What its turns ``run``, in place of a signature: a specification, or
             the name of a stored program, which stays as it is now. An input of type
             ``dspy.History`` gets the conversation so far.
+        tools: What its ``react`` turns may call.
         lm: Name of a language model in the workers' configuration.
         config: What to change about it.
         adapter: How the prompt is written.
@@ -54,6 +56,7 @@ class OpenSession(Body, frozen=True, kw_only=True):
     instructions: str | None = None
     demos: list[dict[str, Any]] = field(default_factory=list)
     program: Program | None = None
+    tools: Tools = field(default_factory=list)
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None
@@ -137,6 +140,8 @@ class Turn(Body, frozen=True, kw_only=True):
         signature: Text or structured form.
         instructions: What to do, instead of the signature's own instructions.
         demos: Worked examples.
+        tools: What a ``react`` may call; default: what the session was opened with.
+        max_iters: Calls of tools in a ``react`` at most.
         lm: Name of a language model in the workers' configuration.
         config: What to change about it.
         adapter: How the prompt is written.
@@ -146,6 +151,8 @@ class Turn(Body, frozen=True, kw_only=True):
     signature: str | SignatureSpec | None = None
     instructions: str | None = None
     demos: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
+    max_iters: Iterations | None = None
     lm: str | None = None
     config: LmConfig | None = None
     adapter: Adapter | None = None

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from dspex.contracts.envelope import Usage
+from dspex.contracts.program_functions import Tools
 from dspex.contracts.program_specs import Program
 from dspex.contracts.requests import Adapter, LmConfig
 from dspex.contracts.signatures import SignatureSpec
@@ -35,6 +36,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
         instructions: What to do, instead of the signature's own instructions.
         demos: Worked examples.
         program: What its turns run, as it was when the session was opened.
+        tools: What its ``react`` turns may call.
         lm: Name of a language model in the workers' configuration.
         config: What to change about it.
         adapter: How the prompt is written.
@@ -48,6 +50,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
     instructions: str | None = None
     demos: list[dict[str, Any]] = field(default_factory=list)
     program: Program | None = None
+    tools: Tools = field(default_factory=list)
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None

@@ -244,6 +244,14 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.tool.>``: every tool of this tenant."""
         return f"{self._face()}.tool.>"
 
+    def mcp_tool(self, server: str, tool: str) -> str:
+        """``dspex.v1.mcp.<server>.<tool>``: worker to one that holds the server."""
+        return f"{self._root()}.mcp.{server}.{tool}"
+
+    def mcp_tools(self) -> str:
+        """``dspex.v1.mcp.*.*``: the tools of all MCP servers of the workers."""
+        return f"{self._root()}.mcp.*.*"
+
     def record(self, request: str, kind: str) -> str:
         """``dspex.v1.record.<request>.<kind>``: a call of a model or of a tool."""
         return f"{self._face()}.record.{request}.{kind}"

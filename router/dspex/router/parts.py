@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dspex.contracts.configuration import Fallback
+    from dspex.contracts.sharing import Fallback
     from dspex.router.caching import Cache
     from dspex.router.estimates import ServiceTimes
     from dspex.router.health import Health

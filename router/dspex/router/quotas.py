@@ -19,7 +19,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dspex.contracts.configuration import Tenant
+    from dspex.contracts.sharing import Tenant
 
 MOST = 10_000
 """Tenants without a quota of their own whose use is kept."""

@@ -257,3 +257,29 @@ def test_operations_of_a_pool_are_known() -> None:
 def test_limits_of_a_pool_fit() -> None:
     """The most processes are not fewer than the fewest."""
     assert "less than pools.light.min" in refused("[pools.light]\nmin = 2\nmax = 1")
+
+
+def test_mcp_servers() -> None:
+    """An MCP server has a command or an address; variables override its keys."""
+    found = parse(
+        '[mcp.files]\ncommand = "mcp-files"\nenv = { KEY = "sk-1" }',
+        {"DSPEX_MCP_FILES_TIMEOUT_S": "5"},
+    )
+
+    assert found.mcp["files"].timeout_s == 5
+    assert found.mcp["files"].tools is None
+    assert "sk-1" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mcp.a]", "mcp.a needs either the command"),
+        ('[mcp.a]\ncommand = "x"\nurl = "http://b"', "mcp.a needs either the command"),
+        ('[mcp."a.b"]\ncommand = "x"', "mcp.a.b"),
+        ('[mcp.a]\ncomand = "x"', "Did you mean 'command'?"),
+    ],
+)
+def test_bad_mcp_servers(text: str, said: str) -> None:
+    """What is wrong with the section of an MCP server is said by its name."""
+    assert said in refused(text)

@@ -13,9 +13,10 @@ from tests.unit.router.test_recovering import LMS, either, fail
 
 from dspex.client import Client, Options
 from dspex.contracts import encoding
-from dspex.contracts.configuration import Configuration, Tenant
+from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Metadata, failed
 from dspex.contracts.failures import Failure, NoWorker, ParseFailed
+from dspex.contracts.sharing import Tenant
 from dspex.contracts.words import FinishedWord
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from dspex.contracts.configuration import Tenant
+from dspex.contracts.sharing import Tenant
 from dspex.router.quotas import Quota, QuotaRefused, Quotas, quotas_of
 
 NAMED = {

@@ -11,9 +11,10 @@ from tests.unit.router.scene import BODY, QUICK, FakeWorker, Question, Scene, ki
 
 from dspex.contracts import encoding
 from dspex.contracts.admin import BreakerNotice
-from dspex.contracts.configuration import Configuration, Fallback, Lm, Tenant
+from dspex.contracts.configuration import Configuration, Lm
 from dspex.contracts.envelope import failed
 from dspex.contracts.failures import BY_CODE
+from dspex.contracts.sharing import Fallback, Tenant
 from dspex.contracts.words import FailedWord
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ def test_each_thread_has_one_of_its_own() -> None:
 def test_there_is_none_without_deno(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Deno is not installed, no code is run."""
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(sys.modules, "deno", None)  # the package that brings it
 
     assert sandbox() is None
 

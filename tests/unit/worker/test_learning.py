@@ -333,8 +333,35 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Failure], str]] = {
     "argument": ({"optimizer": {"name": "COPRO", "bread": 2}}, BadRequest, "bread"),
     "name": ({"optimizer": {"name": "Copro"}}, BadRequest, "optimizer.name"),
     "value": ({"optimizer": {"name": "COPRO", "breadth": 1}}, BadRequest, "breadth"),
-    "knn": ({"optimizer": {"name": "KNNFewShot", "k": 3}}, Unsupported, "name"),
-    "ensemble": ({"optimizer": {"name": "Ensemble"}}, Unsupported, "name"),
+    "knn": ({"optimizer": {"name": "KNNFewShot", "k": 3}}, BadRequest, "optimizer"),
+    "vectorizer": (
+        {
+            "optimizer": {
+                "name": "KNNFewShot",
+                "k": 3,
+                "vectorizer": {"subject": "acme.embed"},
+            }
+        },
+        Forbidden,
+        "optimizer.vectorizer.subject",
+    ),
+    "ensemble": ({"optimizer": {"name": "Ensemble"}}, BadRequest, "optimizer"),
+    "other program": (
+        {"optimizer": {"name": "Ensemble", "programs": [{"module": "nonsense"}]}},
+        BadRequest,
+        "optimizer.programs[0].module",
+    ),
+    "one of several": (
+        {
+            "optimizer": {
+                "name": "BetterTogether",
+                "strategy": "e",
+                "optimizers": {"e": {"name": "Ensemble", "programs": [PREDICT]}},
+            }
+        },
+        Unsupported,
+        "optimizer.optimizers.e.name",
+    ),
     "finetune": ({"optimizer": {"name": "BootstrapFinetune"}}, Unsupported, "name"),
     "metric": ({"metric": None}, BadRequest, "metric"),
     "teacher": ({"teacher": PREDICT}, BadRequest, "teacher"),

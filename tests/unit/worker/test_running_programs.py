@@ -13,14 +13,17 @@ from tests.support.scripted_model import ScriptedModel
 
 from dspex.contracts.configuration import ConfigurationError
 from dspex.contracts.failures import (
+    BadRequest,
     Failure,
     LmAuth,
     NotFound,
     OutputInvalid,
     ToolFailed,
+    Unsupported,
 )
 from dspex.contracts.program_settings import OwnProgram
 from dspex.services.worker.loading import load_own
+from dspex.services.worker.modules import Modules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -160,3 +163,28 @@ def test_own_programs_that_cannot_be_loaded(path: str, said: str) -> None:
     """A program of the configuration that is none stops the worker at its start."""
     with pytest.raises(ConfigurationError, match=said):
         load_own({"mine": OwnProgram(path=path)})
+
+
+@pytest.mark.parametrize("module", ["rlm", "code_act", "program_of_thought"])
+async def test_without_a_sandbox(bench: Bench, module: str) -> None:
+    """Where there is no sandbox, what would run code is refused and says what to do."""
+    spec = {"module": module, "signature": "question -> answer"}
+
+    with pytest.raises(Unsupported, match="no sandbox") as refused:
+        await bench.run(spec, WHY)
+
+    assert refused.value.field == "program"
+    assert "dspex[sandbox]" in (refused.value.hint or "")
+
+
+async def test_tools_that_code_cannot_call() -> None:
+    """A parameter that no code can say is refused where code would call the tool."""
+    schema = {"type": "object", "properties": {"a-b": {"type": "string"}}}
+    tool = {"name": "t", "subject": "dspex.v1.tool.t", "schema": schema}
+    spec = {"module": "rlm", "signature": "question -> answer", "tools": [tool]}
+    async with ScriptedModel() as model, Bench(model, modules=Modules(dict)) as bench:
+        with pytest.raises(BadRequest, match="a-b") as refused:
+            await bench.run(spec, WHY)
+
+    assert refused.value.field == "program"
+    assert not model.requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.program_requests import DescribedProgram, Predictor
-from dspex.native.programs.nodes import tools_of
+from dspex.native.programs.nodes import read_mcp_tool, tools_of
 from dspex.native.signatures.describing import object_schema
 
 if TYPE_CHECKING:
@@ -84,11 +84,16 @@ def _needs(parts: list[Node]) -> list[str]:
     for one in parts:
         if one.module in _CODE:
             found.add("code_interpreter")
-        if one.module == "knn":
+        if one.module in ("knn", "knn_few_shot"):
             found.add("numpy")
         if one.module == "python":
             spec: Any = one.spec
             found.add(f"python:{spec.name}")
+        found |= {
+            f"mcp:{read_mcp_tool(tool)[0]}"
+            for tool in tools_of(one.spec)
+            if isinstance(tool, str)
+        }
     return sorted(found)
 
 

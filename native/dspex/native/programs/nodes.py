@@ -14,12 +14,9 @@ from dspex.contracts.program_parts import children
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dspex.contracts.program_specs import (
-        PredictorState,
-        Program,
-        Specification,
-        Tool,
-    )
+    from dspex.contracts.program_functions import Tool
+    from dspex.contracts.program_specs import Program, Specification
+    from dspex.contracts.program_states import PredictorState
     from dspex.contracts.versions import Reference
     from dspex.native.signatures.compiling import Compiled, Slot
 
@@ -125,10 +122,16 @@ def references(program: Program) -> list[str]:
     return list(found)
 
 
-def tools_of(spec: Any) -> list[Tool]:
-    """The tools of one specification."""
-    found: list[Tool] = getattr(spec, "tools", [])
+def tools_of(spec: Any) -> list[Tool | str]:
+    """The tools of one specification; those of MCP servers are names."""
+    found: list[Tool | str] = getattr(spec, "tools", [])
     return found
+
+
+def read_mcp_tool(text: str) -> tuple[str, str]:
+    """Take ``mcp:<server>/<tool>`` apart, which the contract has checked."""
+    server, _, tool = text.removeprefix("mcp:").partition("/")
+    return server, tool
 
 
 def remotes_of(spec: Any) -> list[tuple[str, str]]:
@@ -136,8 +139,9 @@ def remotes_of(spec: Any) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [
         (f"tools[{index}].subject", tool.subject)
         for index, tool in enumerate(tools_of(spec))
+        if not isinstance(tool, str)
     ]
-    for name in ("reward", "vectorizer"):
+    for name in ("reward", "vectorizer", "metric"):
         subject = getattr(getattr(spec, name, None), "subject", None)
         if subject is not None:
             found.append((f"{name}.subject", subject))

@@ -30,9 +30,11 @@ def _pinned(program: Any, versions: Mapping[str, int]) -> Any:
     if isinstance(program, str):
         return f"{program}@{versions[program]}" if program in versions else program
     found = dict(program)
-    for name in ("program", "otherwise"):
+    for name in ("program", "teacher", "otherwise"):
         if found.get(name) is not None:
             found[name] = _pinned(found[name], versions)
+    if "programs" in found:
+        found["programs"] = [_pinned(inner, versions) for inner in found["programs"]]
     if "steps" in found:
         found["steps"] = [
             {**step, "program": _pinned(step["program"], versions)}

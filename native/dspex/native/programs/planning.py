@@ -207,15 +207,26 @@ class _Planner:
             )
         return wiring.like(spec, path, part)
 
+    def ensemble(self, spec: specs.EnsembleSpec, path: str, depth: int) -> Node:
+        parts = []
+        for index, inner in enumerate(spec.programs):
+            where = below(path, f"programs[{index}]")
+            parts.append(Part(self.node(inner, where, depth + 1), {}, {}))
+        return wiring.ensemble(spec, path, tuple(parts))
+
+    def few_shot(self, spec: specs.KnnFewShotSpec, path: str, depth: int) -> Node:
+        part = self._maybe(spec.program, path, depth)
+        assert part is not None
+        wiring.refuse_unlike(part.node.required, spec.trainset, path)
+        found = wiring.like(spec, path, part)
+        if spec.teacher is None:
+            return found
+        teacher = self.node(spec.teacher, below(path, "teacher"), depth + 1)
+        return dataclasses.replace(found, parts=(part, Part(teacher, {}, {})))
+
     def knn(self, spec: specs.KnnSpec, path: str, depth: int) -> Node:
         del depth
-        for index, example in enumerate(spec.trainset):
-            lacking = [name for name in spec.inputs if name not in example]
-            if lacking:
-                where = below(path, f"trainset[{index}].{lacking[0]}")
-                raise BadRequest(
-                    f"{where} is missing: examples are compared by it.", field=where
-                )
+        wiring.refuse_unlike(spec.inputs, spec.trainset, path)
         return Node(
             spec=spec,
             path=path,
@@ -309,6 +320,8 @@ _BUILDERS: dict[type, Callable[[_Planner, Any, str, int], Node]] = {
     specs.RefineSpec: _Planner.chosen,
     specs.MajoritySpec: _Planner.majority,
     specs.KnnSpec: _Planner.knn,
+    specs.KnnFewShotSpec: _Planner.few_shot,
+    specs.EnsembleSpec: _Planner.ensemble,
     specs.PythonSpec: _Planner.python,
     specs.ChainSpec: _Planner.chain,
     specs.ParallelSpec: _Planner.parallel,

@@ -13,7 +13,7 @@ import msgspec
 
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Forbidden
-from dspex.contracts.program_specs import PredictorState
+from dspex.contracts.program_states import PredictorState
 from dspex.contracts.requests import LmConfig
 from dspex.contracts.walking import path_of
 from dspex.native.programs.nodes import below

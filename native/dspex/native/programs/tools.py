@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from dspex.contracts.failures import BadRequest, Failure, nearest
 from dspex.contracts.subjects import is_literal, is_token
 from dspex.native.metrics.catalog import METRICS
-from dspex.native.programs.nodes import below, remotes_of, tools_of
+from dspex.native.programs.nodes import below, read_mcp_tool, remotes_of, tools_of
 from dspex.native.schemas.validating import ready
 
 if TYPE_CHECKING:
-    from dspex.contracts.program_specs import Reward, Tool
+    from dspex.contracts.program_functions import Reward, Tool
 
 TAKEN = frozenset({"finish", "submit", "llm_query", "llm_query_batched"})
 """Names that DSPy's agents give to tools of their own."""
@@ -37,16 +37,11 @@ def check_tools(spec: Any, path: str) -> None:
         _check_reward(reward, below(path, "reward"))
 
 
-def _check_tool(tool: Tool, path: str, seen: set[str]) -> None:
-    if not is_token(tool.name) or tool.name in TAKEN or tool.name in seen:
-        why = "is there twice" if tool.name in seen else "cannot be a tool's name"
-        raise BadRequest(
-            f"{path}.name {tool.name!r} {why}.",
-            field=f"{path}.name",
-            hint="Use letters, digits, '_' and '-', each name once, and none of "
-            f"{', '.join(sorted(TAKEN))}.",
-        )
-    seen.add(tool.name)
+def _check_tool(tool: Tool | str, path: str, seen: set[str]) -> None:
+    if isinstance(tool, str):
+        _check_name(read_mcp_tool(tool)[1], path, seen)
+        return
+    _check_name(tool.name, f"{path}.name", seen)
     if tool.schema.get("type", "object") != "object":
         raise BadRequest(
             f"{path}.schema describes no object: arguments have names.",
@@ -61,6 +56,18 @@ def _check_tool(tool: Tool, path: str, seen: set[str]) -> None:
             field=f"{path}.schema",
             hint=failure.hint,
         ) from None
+
+
+def _check_name(name: str, path: str, seen: set[str]) -> None:
+    if not is_token(name) or name in TAKEN or name in seen:
+        why = "is there twice" if name in seen else "cannot be a tool's name"
+        raise BadRequest(
+            f"{path} {name!r} {why}.",
+            field=path,
+            hint="Use letters, digits, '_' and '-', each name once, and none of "
+            f"{', '.join(sorted(TAKEN))}.",
+        )
+    seen.add(name)
 
 
 def _check_reward(reward: Reward, path: str) -> None:

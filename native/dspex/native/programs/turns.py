@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.contracts import catalog
 from dspex.contracts.failures import BadRequest, Unsupported
-from dspex.contracts.program_requests import RunProgram
+from dspex.contracts.program_requests import React, RunProgram
 from dspex.contracts.requests import Predict
 from dspex.native.programs.planning import plan
 from dspex.native.signatures.compiling import compile_signature
@@ -20,10 +20,22 @@ if TYPE_CHECKING:
     from dspex.contracts.session_requests import Turn
     from dspex.contracts.sessions import SessionSettings, SessionTurn
 
-Asked = Predict | RunProgram
+Asked = Predict | React | RunProgram
 """What a turn can stand for."""
 
+_AGENTS_OWN = "trajectory"
+
 _HISTORY = DspyType("History")
+
+_TAKEN_BY_OTHERS: dict[type, tuple[str, ...]] = {
+    Predict: ("tools", "max_iters"),
+    React: ("demos",),
+    RunProgram: (
+        *("signature", "instructions", "demos"),
+        *("tools", "max_iters", "adapter"),
+    ),
+}
+"""What a turn may say, but not if it stands for such a request."""
 
 
 def require_turn(operation: Operation) -> None:
@@ -32,10 +44,10 @@ def require_turn(operation: Operation) -> None:
     Raises:
         Unsupported: It is one of those.
     """
-    if operation.request not in (Predict, RunProgram):
+    if operation.request not in (Predict, React, RunProgram):
         raise Unsupported(
             f"{operation.name!r} is no turn of a session. "
-            "Allowed: predict, chain_of_thought, run.",
+            "Allowed: predict, chain_of_thought, react, run.",
             hint="Publish it on dspex.v1.call.<operation> instead.",
         )
 
@@ -46,7 +58,9 @@ def whole(settings: SessionSettings, operation: str, turn: Turn) -> Asked:
     Raises:
         BadRequest: Neither says what to run, or the turn says it of a program.
     """
-    if catalog.operation(operation).request is RunProgram:
+    kind = catalog.operation(operation).request
+    _refuse(turn, _TAKEN_BY_OTHERS[kind], operation)
+    if kind is RunProgram:
         return _run(settings, turn)
     signature = turn.signature or settings.signature
     if signature is None:
@@ -58,16 +72,32 @@ def whole(settings: SessionSettings, operation: str, turn: Turn) -> Asked:
         )
     # What belongs to another signature does not go with that of the turn.
     own = turn.signature is None
-    return Predict(
-        options=turn.options,
-        signature=signature,
-        inputs=turn.inputs,
-        instructions=turn.instructions or (settings.instructions if own else None),
-        demos=(settings.demos if own else []) if turn.demos is None else turn.demos,
-        lm=turn.lm or settings.lm,
-        config=settings.config if turn.config is None else turn.config,
-        adapter=turn.adapter or settings.adapter,
-    )
+    common: dict[str, Any] = {
+        "options": turn.options,
+        "signature": signature,
+        "inputs": turn.inputs,
+        "instructions": turn.instructions or (settings.instructions if own else None),
+        "lm": turn.lm or settings.lm,
+        "config": settings.config if turn.config is None else turn.config,
+        "adapter": turn.adapter or settings.adapter,
+    }
+    if kind is React:
+        if turn.max_iters is not None:
+            common["max_iters"] = turn.max_iters
+        tools = settings.tools if turn.tools is None else turn.tools
+        return React(tools=tools, **common)
+    demos = (settings.demos if own else []) if turn.demos is None else turn.demos
+    return Predict(demos=demos, **common)
+
+
+def _refuse(turn: Turn, names: tuple[str, ...], operation: str) -> None:
+    for name in names:
+        if getattr(turn, name) is not None:
+            raise BadRequest(
+                f"{name} cannot be said by a turn that asks for {operation!r}.",
+                field=name,
+                hint="Leave it out, or ask for another operation.",
+            )
 
 
 def _run(settings: SessionSettings, turn: Turn) -> RunProgram:
@@ -77,13 +107,6 @@ def _run(settings: SessionSettings, turn: Turn) -> RunProgram:
             field="program",
             hint="Open it with `program`, or ask for `predict`.",
         )
-    for name in ("signature", "instructions", "demos", "adapter"):
-        if getattr(turn, name) is not None:
-            raise BadRequest(
-                f"{name} is the program's own, and a turn cannot change it.",
-                field=name,
-                hint="Leave it out, or ask for `predict`.",
-            )
     return RunProgram(
         options=turn.options,
         program=settings.program,
@@ -95,7 +118,7 @@ def _run(settings: SessionSettings, turn: Turn) -> RunProgram:
 
 def history_of(body: Asked) -> str:
     """The input that takes the conversation so far; empty: none does."""
-    if isinstance(body, Predict):
+    if isinstance(body, Predict | React):
         compiled = compile_signature(body.signature, body.instructions)
         slots = {slot.field.name: slot for slot in compiled.inputs}
     else:
@@ -123,5 +146,10 @@ def with_history(
     name = history_of(body)
     if not name or name in body.inputs:
         return body.inputs, body.inputs
-    messages = [{**turn.inputs, **turn.outputs} for turn in turns]
+    messages = [{**turn.inputs, **_said(turn.outputs)} for turn in turns]
     return {**body.inputs, name: {"messages": messages}}, body.inputs
+
+
+def _said(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What was answered; the calls that led an agent to it are its own affair."""
+    return {name: one for name, one in outputs.items() if name != _AGENTS_OWN}

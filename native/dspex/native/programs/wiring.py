@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from dspex.contracts import program_specs as specs
+    from dspex.contracts.program_functions import Reward
     from dspex.native.programs.nodes import Face
     from dspex.native.signatures.compiling import Compiled
 
@@ -113,23 +114,52 @@ def branch(spec: specs.BranchSpec, path: str, parts: tuple[Part, ...]) -> Node:
         BadRequest: They have no output in common.
     """
     needs, _ = _together(parts)
-    known = [one.node for one in parts if not one.node.open]
     must = {spec.on}.union(
         frozenset.intersection(*(one.node.required for one in parts))
     )
-    common = [
-        name
-        for name in (known[0].gives if known else {})
-        if all(name in node.gives for node in known)
-    ]
-    if known and not common:
-        raise BadRequest(
-            f"{path}: the cases have no output in common.",
-            field=f"{path}.cases",
-            hint="Let each give an output of the same name, and compose it after.",
-        )
-    gives: Face = {name: known[0].gives[name] for name in common}
+    gives = _common(parts, f"{path}.cases")
     return _composed(spec, path, parts, ({spec.on: None, **needs}, must, gives))
+
+
+def ensemble(spec: specs.EnsembleSpec, path: str, parts: tuple[Part, ...]) -> Node:
+    """Several programs on the same inputs.
+
+    Raises:
+        BadRequest: They have no output in common to compare, or are too few.
+    """
+    if spec.size is not None and spec.size > len(parts):
+        raise BadRequest(
+            f"{below(path, 'size')} is {spec.size}, and there are {len(parts)} "
+            "programs.",
+            field=below(path, "size"),
+        )
+    needs, must = _together(parts)
+    if spec.reduce is None:
+        return _composed(spec, path, parts, (needs, must, {"completions": None}))
+    gives = _common(parts, below(path, "programs"))
+    known = [one.node for one in parts if not one.node.open]
+    compared = spec.field or (list(known[0].gives)[-1] if known else "")
+    for node in known:
+        _refuse_unknown([compared], node.gives, below(path, "field"), "output")
+    return _composed(spec, path, parts, (needs, must, gives))
+
+
+def refuse_unlike(
+    inputs: Iterable[str], trainset: Iterable[Mapping[str, Any]], path: str
+) -> None:
+    """Refuse examples that cannot be compared with inputs.
+
+    Raises:
+        BadRequest: One lacks what is compared.
+    """
+    wanted = sorted(inputs)
+    for index, example in enumerate(trainset):
+        lacking = [name for name in wanted if name not in example]
+        if lacking:
+            where = below(path, f"trainset[{index}].{lacking[0]}")
+            raise BadRequest(
+                f"{where} is missing: examples are compared by it.", field=where
+            )
 
 
 def like(spec: Any, path: str, one: Part) -> Node:
@@ -159,7 +189,7 @@ def compared(node: Node, one: Part | None) -> Node:
     )
 
 
-def check_reward(reward: specs.Reward, node: Node, path: str) -> None:
+def check_reward(reward: Reward, node: Node, path: str) -> None:
     """Refuse a reward that looks at what is not there.
 
     Raises:
@@ -171,6 +201,26 @@ def check_reward(reward: specs.Reward, node: Node, path: str) -> None:
         said = getattr(reward, name)
         if said is not None:
             _refuse_unknown([said], known, f"{path}.reward.{name}", f"{name}'s value")
+
+
+def _common(parts: tuple[Part, ...], path: str) -> Face:
+    """The outputs that all programs give, as far as it is known what they give.
+
+    Raises:
+        BadRequest: There is none.
+    """
+    known = [one.node for one in parts if not one.node.open]
+    if not known:
+        return {}
+    first = known[0].gives
+    common = [name for name in first if all(name in node.gives for node in known)]
+    if not common:
+        raise BadRequest(
+            f"{path}: they have no output in common.",
+            field=path,
+            hint="Let each give an output of the same name, and compose it after.",
+        )
+    return {name: first[name] for name in common}
 
 
 def _together(parts: Iterable[Part]) -> tuple[Face, set[str]]:

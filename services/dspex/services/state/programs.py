@@ -126,11 +126,14 @@ class Programs:
 
     async def tools(self, body: requests.ListTools, events: Events) -> Outcome:
         """Say which tools are offered to this tenant."""
-        pattern = events.audience.subjects.tools()
+        subjects = events.audience.subjects
         found: dict[str, OfferedTool] = {}
         for said in await services(self._bus, body.wait_s):
             for tool in _offered(said):
-                if not covers(pattern, tool.subject):
+                if covers(subjects.mcp_tools(), tool.subject):
+                    server, name = tool.subject.split(".")[-2:]
+                    tool = replace(tool, mcp=f"mcp:{server}/{name}")
+                elif not covers(subjects.tools(), tool.subject):
                     continue
                 before = found.get(tool.subject)
                 instances = before.instances + 1 if before else 1

@@ -28,6 +28,7 @@ from dspex.contracts.sessions import (
     forked,
 )
 from dspex.native.checking.requiring import extra_fields, require_demos
+from dspex.native.programs.tools import check_tools
 from dspex.native.signatures.compiling import compile_signature
 
 if TYPE_CHECKING:
@@ -224,13 +225,14 @@ def _tenant(events: Events) -> str:
 
 def _check(body: OpenSession) -> None:
     """Refuse at the door what every turn would be refused for."""
-    for name in ("signature", "instructions", "demos", "adapter"):
+    for name in ("signature", "instructions", "demos", "tools", "adapter"):
         if body.program is not None and getattr(body, name):
             raise BadRequest(
                 f"{name} is the program's own.",
                 field=name,
                 hint="Open the session with a program, or with a signature.",
             )
+    check_tools(body, "")
     if body.signature is not None:
         compiled = compile_signature(body.signature, body.instructions)
         require_demos(compiled, body.demos, extra_fields("chain_of_thought"))

@@ -8,18 +8,15 @@ around a chain), it comes back to the event loop.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import msgspec
 
 from dspex.contracts.failures import (
-    BadRequest,
     Failure,
     InvalidInputs,
     ProgramError,
-    Unsupported,
     nearest,
 )
 from dspex.contracts.program_specs import PythonSpec
@@ -30,11 +27,10 @@ from dspex.services.worker.modules import enter, is_async, leave
 from dspex.services.worker.stoppable import (
     Watch,
     apart,
-    in_loop,
     in_thread,
     run_module,
 )
-from dspex.services.worker.tools import described, reward_function, vectors
+from dspex.services.worker.tools import described, reward_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -252,16 +248,7 @@ class Majority(Composite):
             answers = await together(works, spec.attempts)
         else:
             answers = _answers(inputs["completions"], spec.field)
-        # It compares texts, and other values as they are printed.
-        shown = [{k: _text(v) for k, v in answer.items()} for answer in answers]
-        best = dspy.majority(shown, field=spec.field)
-        name = spec.field or list(shown[0])[-1]
-        wanted = best[name]
-        return next(
-            answer
-            for answer, one in zip(answers, shown, strict=True)
-            if one[name] == wanted
-        )
+        return commonest(answers, spec.field)
 
 
 class Compared(Composite):
@@ -289,30 +276,22 @@ class Compared(Composite):
         return leave(self.node, await ask(self.comparison, call))
 
 
-class Nearest(Composite):
-    """``dspy.KNN``."""
+def commonest(answers: list[dict[str, Any]], field: str | None) -> dict[str, Any]:
+    """``dspy.majority``: the first of the answers that most agree on.
 
-    async def outputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The examples most like the inputs."""
-        spec: Any = self.node.spec
-        examples = [
-            dspy.Example(**one).with_inputs(*spec.inputs) for one in spec.trainset
-        ]
-        found = await in_thread(lambda: _nearest(spec, examples, inputs))
-        return {"examples": [wire(one) for one in found]}
-
-
-COMPOSITES: dict[str, type[Composite]] = {
-    "chain": Chain,
-    "parallel": Parallel,
-    "map": Map,
-    "branch": Branch,
-    "best_of_n": Chosen,
-    "refine": Chosen,
-    "majority": Majority,
-    "knn": Nearest,
-}
-"""What is not made by DSPy itself, by module."""
+    Args:
+        answers: Outputs, by name.
+        field: The output that is compared; ``None``: the last of the first answer.
+    """
+    # It compares texts, and other values as they are printed.
+    shown = [{k: _text(v) for k, v in answer.items()} for answer in answers]
+    best = dspy.majority(shown, field=field)
+    name = field or list(shown[0])[-1]
+    return next(
+        answer
+        for answer, one in zip(answers, shown, strict=True)
+        if one[name] == best[name]
+    )
 
 
 async def together(
@@ -374,22 +353,3 @@ def _answers(completions: Any, field: str | None) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _nearest(spec: Any, examples: list[Any], inputs: dict[str, Any]) -> list[Any]:
-    try:
-        numpy: Any = importlib.import_module("numpy")
-    except ImportError:
-        raise Unsupported(
-            "knn needs numpy, which this worker does not have.",
-            hint='Install it for the workers: pip install "dspy[numpy]".',
-        ) from None
-
-    def embed(texts: list[str]) -> Any:
-        return numpy.array(in_loop(vectors(spec.vectorizer, texts)))
-
-    try:
-        knn: Any = dspy.KNN
-        return list(knn(spec.k, examples, embed)(**inputs))
-    except (ValueError, TypeError) as error:
-        raise BadRequest(f"The vectors cannot be compared: {error}.") from None

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from dspex.bus.events import Events
     from dspex.contracts.failures import Failure
-    from dspex.contracts.learning_requests import Evaluate, Metric
+    from dspex.contracts.learning_requests import Evaluate
+    from dspex.contracts.program_metrics import Metric
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.lms import LanguageModels
 

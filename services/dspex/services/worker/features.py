@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import dspy
 
+from dspex.contracts.features import MCP
+from dspex.services.worker.mcp_servers import installed
 from dspex.services.worker.modules import CODE
 from dspex.services.worker.optimizers import missing
 
@@ -26,7 +28,9 @@ def lacking(interpreters: Interpreters | None) -> list[str]:
         if interpreters is None or not hasattr(dspy, cls)
     ]
     if importlib.util.find_spec("numpy") is None:
-        found.append("module:knn")
+        found += ["module:knn", "module:knn_few_shot"]
+    if not installed():
+        found.append(MCP)
     if not hasattr(dspy, "XMLAdapter"):
         found.append("adapter:xml")
     return sorted([*found, *(f"optimizer:{name}" for name in missing())])

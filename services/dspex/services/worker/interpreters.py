@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Interpreters = Callable[[], Any]
 
+IMPORTS = Path(__file__).parent / "deno" / "imports.json"
+"""Modules that Deno finds here instead of on the internet."""
+
 _ANSWERS_WITHIN = 30.0
 """Seconds in which Deno says where its cache is."""
 
@@ -57,18 +60,35 @@ class PerThread:
 
 def sandbox() -> Interpreters | None:
     """What makes interpreters for code that models write, if Deno is installed."""
-    if not hasattr(dspy, "PythonInterpreter"):
-        return None
-    try:
-        found = importlib.import_module("deno").find_deno_bin()
-    except (ImportError, OSError):
-        found = shutil.which("deno")
-    if not found:
+    found = deno()
+    if not hasattr(dspy, "PythonInterpreter") or found is None:
         return None
     if "--allow-read" in dspy.PythonInterpreter().deno_command:
-        return functools.partial(dspy.PythonInterpreter, _confined(found))
-    make: Interpreters = dspy.PythonInterpreter
+        return functools.partial(_interpreter(), _confined(found))
+    make: Interpreters = _interpreter()
     return make
+
+
+def deno() -> str | None:
+    """The Deno that DSPy would start; ``None``: there is none."""
+    try:
+        found: str = importlib.import_module("deno").find_deno_bin()
+    except (ImportError, OSError):
+        return shutil.which("deno")
+    return found
+
+
+def _interpreter() -> Any:
+    """DSPy's class, which also says to models what its code may do."""
+    base: Any = dspy.PythonInterpreter
+
+    class Interpreter(base):  # type: ignore[misc]  # DSPy ships no types
+        def __init__(self, command: list[str] | None = None) -> None:
+            super().__init__(command)
+            # Behind `deno run`: whatever else DSPy tells it, and may come to, stays.
+            self.deno_command[2:2] = [f"--import-map={IMPORTS}"]
+
+    return Interpreter
 
 
 def _confined(deno: str) -> list[str]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from dspex.contracts.program_specs import BranchSpec, ChainSpec, ParallelSpec, Signed
+from dspex.contracts.program_specs import (
+    BranchSpec,
+    ChainSpec,
+    EnsembleSpec,
+    ParallelSpec,
+    Signed,
+)
 from dspex.native.programs.states import ALONE
 from dspex.services.worker.composing import Compared
 from dspex.services.worker.convert import to_wire
@@ -32,19 +38,32 @@ def with_learned(node: Node, module: dspy.Module) -> Specification:
         node: The program.
         module: An instance of it, or a copy of one.
     """
-    spec: Any = node.spec
     parts = getattr(module, "parts", [])
     inner = [
         with_learned(part.node, one)
         for part, one in zip(node.parts, parts, strict=True)
     ]
     changes: dict[str, Any] = {}
-    if isinstance(spec, Signed):
+    if isinstance(node.spec, Signed):
         own = module.comparison if isinstance(module, Compared) else module
         changes["state"] = _state(own)
-        if getattr(spec, "demos", None):
+        if getattr(node.spec, "demos", None):
             changes["demos"] = []  # those of the state take their place
-    if isinstance(spec, ChainSpec | ParallelSpec):
+    return _made_of(node, inner, changes)
+
+
+def whole(node: Node) -> Specification:
+    """The specification of a program with what it names as a part of it."""
+    return _made_of(node, [whole(part.node) for part in node.parts], {})
+
+
+def _made_of(
+    node: Node, inner: list[Specification], changes: dict[str, Any]
+) -> Specification:
+    spec: Any = node.spec
+    if isinstance(spec, EnsembleSpec):
+        changes["programs"] = inner
+    elif isinstance(spec, ChainSpec | ParallelSpec):
         steps = zip(spec.steps, inner, strict=True)
         changes["steps"] = [replace(step, program=one) for step, one in steps]
     elif isinstance(spec, BranchSpec):
@@ -52,7 +71,7 @@ def with_learned(node: Node, module: dspy.Module) -> Specification:
         if spec.otherwise is not None:
             changes["otherwise"] = inner[-1]
     elif inner:
-        changes["program"] = inner[0]
+        changes |= dict(zip(("program", "teacher"), inner, strict=False))
     made: Any = replace(spec, **changes)
     found: Specification = made
     return found

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.failures import BusUnavailable
 from dspex.contracts.learning_requests import Evaluate, Optimize
+from dspex.contracts.optimizers import KNNFewShot
 from dspex.services.worker.evaluating import Evaluation, plain
 from dspex.services.worker.optimizing import Optimization, learned_outputs
 
 if TYPE_CHECKING:
     from dspex.bus.events import Events
+    from dspex.contracts.program_functions import Remote
+    from dspex.contracts.program_metrics import Metric
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.lms import LanguageModels
     from dspex.services.worker.running import ProgramRunner
@@ -45,7 +48,11 @@ async def learn(
     teacher = None
     if asked.teacher is not None:
         teacher = await runner.prepared(asked.teacher, events.audience, "teacher")
-    made, calls = await optimization.run(teacher)
+    others = [
+        await runner.prepared(one, events.audience, f"optimizer.programs[{index}]")
+        for index, one in enumerate(getattr(asked.optimizer, "programs", ()))
+    ]
+    made, calls = await optimization.run(teacher, others)
     score = await optimization.score(made)
     outputs = learned_outputs(asked, made, calls, score)
     if asked.put_as is not None:
@@ -54,13 +61,14 @@ async def learn(
 
 
 def _check_subjects(asked: Learning, runner: ProgramRunner, events: Events) -> None:
-    metrics = {"metric": asked.metric}
+    functions: dict[str, Metric | Remote | None] = {"metric": asked.metric}
     if isinstance(asked, Evaluate):
-        metrics |= {f"also.{name}": metric for name, metric in asked.also.items()}
-    for path, metric in metrics.items():
-        if metric is not None and metric.subject is not None and runner.functions:
-            subject = metric.subject
-            runner.functions.check(subject, events.audience, f"{path}.subject")
+        functions |= {f"also.{name}": metric for name, metric in asked.also.items()}
+    elif isinstance(asked.optimizer, KNNFewShot):
+        functions["optimizer.vectorizer"] = asked.optimizer.vectorizer
+    for path, one in functions.items():
+        if one is not None and one.subject is not None and runner.functions:
+            runner.functions.check(one.subject, events.audience, f"{path}.subject")
 
 
 async def _put(

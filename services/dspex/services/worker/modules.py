@@ -7,6 +7,7 @@ before: DSPy's signatures remember every load, and break at the 141st.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import dspy
 import msgspec
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from dspex.contracts.failures import BadRequest, InvalidInputs, Unsupported
 from dspex.native.checking.requiring import require
+from dspex.native.programs.nodes import below, tools_of
 from dspex.native.programs.planning import EXTRA
 from dspex.native.programs.states import ALONE
 from dspex.services.worker.convert import (
@@ -27,14 +30,15 @@ from dspex.services.worker.convert import (
 )
 from dspex.services.worker.interpreters import PerThread
 from dspex.services.worker.signatures import dspy_signature
-from dspex.services.worker.tools import remote_tool
+from dspex.services.worker.tools import remote_tool, tool_for_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from dspex.contracts.program_specs import PredictorState
+    from dspex.contracts.program_states import PredictorState
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.interpreters import Interpreters
+    from dspex.services.worker.mcp_tools import McpTools
 
 KEPT = 256
 """Instances kept ready; the least recently used leave first."""
@@ -49,10 +53,14 @@ class Modules:
     Args:
         interpreters: Makes what runs the code that models write; ``None``: there is
             none, and modules that need one are refused.
+        mcp: What tools of MCP servers stand for; ``None``: there are no such servers.
     """
 
-    def __init__(self, interpreters: Interpreters | None = None) -> None:
+    def __init__(
+        self, interpreters: Interpreters | None = None, mcp: McpTools | None = None
+    ) -> None:
         self._interpreters = interpreters
+        self._mcp = mcp
         self._kept: LRUCache[str, dspy.Module] = LRUCache(KEPT)
 
     def of(self, node: Node) -> dspy.Module:
@@ -61,17 +69,56 @@ class Modules:
         Raises:
             Unsupported: This worker lacks what it needs.
             BadRequest: What it has learned was learned by another module.
+            NotFound: A tool of an MCP server is not there any more.
         """
+        node = self._with_mcp(node)
         key = node.digest()
         found = self._kept.get(key)
         if found is None:
             found = self._kept[key] = self._made(node)
         return found
 
+    def start(self) -> None:
+        """Keep sessions with MCP servers from now on."""
+        if self._mcp is not None:
+            self._mcp.start()
+
+    async def stop(self) -> None:
+        """End them."""
+        if self._mcp is not None:
+            await self._mcp.stop()
+
+    async def ready(self, node: Node) -> None:
+        """Wait until the MCP servers that one specification names can be called.
+
+        Raises:
+            Failure: One cannot.
+        """
+        if self._mcp is not None:
+            for path, tool in _mcp_tools(node):
+                await self._mcp.ready(tool, path)
+
+    def _with_mcp(self, node: Node) -> Node:
+        """The same with functions in place of the names of MCP servers' tools."""
+        named = _mcp_tools(node)
+        if self._mcp is None or not named:
+            return node
+        known = {tool: self._mcp.tool(tool, path) for path, tool in named}
+        spec: Any = node.spec
+        tools = [known[one] if isinstance(one, str) else one for one in spec.tools]
+        return dataclasses.replace(node, spec=replace(spec, tools=tools))
+
     def _made(self, node: Node) -> dspy.Module:
         with warnings.catch_warnings():  # that a later release will lack something
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = self._running(node)
+            try:
+                module = self._running(node)
+            except ValueError as error:
+                raise BadRequest(
+                    f"{node.path}: {str(error)[:300]}",
+                    field=node.path,
+                    hint="See DSPy's documentation of this module.",
+                ) from None
         _give_demos(module, node)
         _load(module, node)
         return module
@@ -94,7 +141,7 @@ class Modules:
                 f"{node.path}: {node.module} runs code that a model writes, and this "
                 "worker has no sandbox for it.",
                 field=node.path,
-                hint='Install Deno for the workers: pip install "dspy[deno]".',
+                hint='Install Deno for the workers: pip install "dspex[sandbox]".',
             )
         if "interpreter_factory" in _parameters(made_by):
             return make(node, {"interpreter_factory": self._interpreters})
@@ -102,6 +149,15 @@ class Modules:
         module.interpreter = PerThread(self._interpreters)
         made: dspy.Module = module
         return made
+
+
+def _mcp_tools(node: Node) -> list[tuple[str, str]]:
+    """The tools of MCP servers that a specification names, with their paths."""
+    return [
+        (below(node.path, f"tools[{index}]"), tool)
+        for index, tool in enumerate(tools_of(node.spec))
+        if isinstance(tool, str)
+    ]
 
 
 def _parameters(cls: Any) -> Collection[str]:
@@ -237,7 +293,7 @@ def _rlm(node: Node, options: dict[str, Any]) -> dspy.Module:
         max_iters=spec.max_iters,
         max_llm_calls=spec.max_llm_calls,
         max_output_chars=spec.max_output_chars,
-        tools=[remote_tool(tool) for tool in spec.tools],
+        tools=[tool_for_code(tool) for tool in spec.tools],
         **options,
     )
 

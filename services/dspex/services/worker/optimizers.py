@@ -12,18 +12,31 @@ import msgspec
 
 from dspex.contracts import optimizers as known
 from dspex.contracts.failures import BadRequest, Unsupported
+from dspex.contracts.program_specs import EnsembleSpec, KnnFewShotSpec
+from dspex.services.worker.learned import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from dspex.contracts.learning_requests import Optimize
     from dspex.contracts.optimizers import Optimizer
+    from dspex.contracts.program_specs import Specification
+    from dspex.native.programs.nodes import Node
 
-NEEDS = {"MIPROv2": ("optuna", "numpy"), "SIMBA": ("numpy",), "GEPA": ("gepa",)}
+NEEDS = {
+    "MIPROv2": ("optuna", "numpy"),
+    "SIMBA": ("numpy",),
+    "GEPA": ("gepa",),
+    "KNNFewShot": ("numpy",),
+}
 """Packages that an optimizer needs beside DSPy."""
 
+AROUND = (known.KNNFewShot, known.Ensemble)
+"""They learn nothing: what they make is another program, around that of the request."""
+
+NEED_NO_METRIC = (known.LabeledFewShot, *AROUND)
+
 _REFUSED: dict[type, str] = {
-    known.KNNFewShot: "Put a knn and a predict into a chain, or use LabeledFewShot.",
-    known.Ensemble: "Store the programs, and put them into a parallel or a majority.",
     known.BootstrapFinetune: "Train with DSPy where the weights are, and name the "
     "trained model in the workers' configuration.",
 }
@@ -66,11 +79,7 @@ def compiler(optimizer: Optimizer, given: Given) -> Callable[[Any], Any]:
     if given.teacher is not None and (
         "teacher" not in takes or isinstance(optimizer, known.GEPA)
     ):
-        raise BadRequest(
-            f"{_name(optimizer)} takes no teacher.",
-            field="teacher",
-            hint="Leave it out.",
-        )
+        raise _no_teacher(optimizer)
     sets = {"trainset": given.trainset, "valset": given.valset}
     sets["teacher"] = given.teacher
     compile_with |= {k: v for k, v in sets.items() if k in takes and v is not None}
@@ -81,6 +90,42 @@ def compiler(optimizer: Optimizer, given: Given) -> Callable[[Any], Any]:
         return made.compile(student, **compile_with)
 
     return work
+
+
+def around(
+    asked: Optimize, node: Node, teacher: Node | None, others: Sequence[Node]
+) -> Specification:
+    """The program that an optimizer makes which learns nothing.
+
+    Args:
+        asked: What was asked.
+        node: The program.
+        teacher: The program that shows how, if another does.
+        others: The other programs of an ensemble.
+    """
+    optimizer: Any = asked.optimizer
+    said = {
+        name: value
+        for name, value in msgspec.structs.asdict(optimizer).items()
+        if name != "programs"
+    }
+    if isinstance(optimizer, known.Ensemble):
+        if teacher is not None:
+            raise _no_teacher(optimizer)
+        return EnsembleSpec(programs=[whole(node), *map(whole, others)], **said)
+    return KnnFewShotSpec(
+        program=whole(node),
+        trainset=asked.to_learn,
+        teacher=None if teacher is None else whole(teacher),
+        metric=asked.metric,
+        **said,
+    )
+
+
+def _no_teacher(optimizer: Any) -> BadRequest:
+    return BadRequest(
+        f"{_name(optimizer)} takes no teacher.", field="teacher", hint="Leave it out."
+    )
 
 
 def _made(optimizer: Any, given: Given, path: str) -> tuple[Any, dict[str, Any]]:
@@ -173,9 +218,15 @@ def _found(name: str) -> Any:
 
 def _class(optimizer: Any, path: str) -> Any:
     name = _name(optimizer)
+    if isinstance(optimizer, AROUND):
+        raise Unsupported(
+            f"{path}: {name} makes another program, and cannot be one of several.",
+            field=f"{path}.name",
+            hint="Optimise with it alone, before or after.",
+        )
     if type(optimizer) in _REFUSED:
         raise Unsupported(
-            f"{path}: {name} gives nothing that can be stored as a program.",
+            f"{path}: {name} trains weights, and those are no part of a program.",
             field=f"{path}.name",
             hint=_REFUSED[type(optimizer)],
         )

@@ -11,18 +11,22 @@ import dspy
 
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
-from dspex.contracts import optimizers as known
 from dspex.contracts.envelope import Status
 from dspex.contracts.failures import BadRequest, Failure, Unsupported
 from dspex.contracts.learning_requests import Budget, Evaluate, Optimize
 from dspex.contracts.program_specs import PythonSpec, Specification
 from dspex.native.programs.planning import plan
 from dspex.services.worker.calls import within
-from dspex.services.worker.composing import is_leaf
-from dspex.services.worker.convert import demo_to_python, neutralised
 from dspex.services.worker.evaluating import TOLD_EVERY, Evaluation, input_names, plain
 from dspex.services.worker.learned import with_learned
-from dspex.services.worker.optimizers import Given, compiler
+from dspex.services.worker.nearest import examples
+from dspex.services.worker.optimizers import (
+    AROUND,
+    NEED_NO_METRIC,
+    Given,
+    around,
+    compiler,
+)
 from dspex.services.worker.scoring import check_metric, metric_function
 from dspex.services.worker.stoppable import Stopped, Watch, in_thread
 
@@ -121,18 +125,21 @@ class Optimization:
         input_names(node, asked.inputs, asked.to_compare, "valset")
         if asked.metric is not None:
             check_metric(asked.metric, node, asked.to_learn, "metric")
-        elif not isinstance(asked.optimizer, known.LabeledFewShot):
+        elif not isinstance(asked.optimizer, NEED_NO_METRIC):
             raise BadRequest(
                 "This optimizer needs a metric.",
                 field="metric",
                 hint='Send {"name": "exact_match"} or {"subject": …}.',
             )
 
-    async def run(self, teacher: Node | None) -> tuple[Specification, int]:
+    async def run(
+        self, teacher: Node | None, others: Sequence[Node] = ()
+    ) -> tuple[Specification, int]:
         """Run the optimizer.
 
         Args:
             teacher: The program that shows how, if another does.
+            others: The other programs of an ensemble.
 
         Returns:
             The program with what it learned, and how many calls that took.
@@ -141,6 +148,10 @@ class Optimization:
             BadRequest: The budget was spent, or the optimizer refuses its arguments.
         """
         asked = self._asked
+        if isinstance(asked.optimizer, AROUND):
+            found = around(asked, self._node, teacher, others)
+            plan(found)
+            return found, 0
         student = _own(self._build(self._node))
         meter = Meter(asked.budget.max_calls)
         with within(self._node.spec):
@@ -190,13 +201,7 @@ class Optimization:
         )
 
     def _examples(self, rows: Sequence[Mapping[str, Any]]) -> list[dspy.Example]:
-        compiled = self._node.compiled if is_leaf(self._node) else None
-        return [
-            dspy.Example(
-                demo_to_python(compiled, row) if compiled else neutralised(dict(row))
-            ).with_inputs(*self._names)
-            for row in rows
-        ]
+        return examples(self._node, rows, self._names)
 
     async def _watched(self, work: Callable[[], Any], meter: Meter) -> Any:
         budget, tasks = self._asked.budget, Tasks()

@@ -78,8 +78,13 @@ class Programs:
         self._runner = runner or ProgramRunner()
         self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
 
+    def start(self) -> None:
+        """Keep what programs need from others from now on."""
+        self._runner.start()
+
     async def aclose(self) -> None:
         """Close the connections to language models, and let the threads end."""
+        await self._runner.stop()
         await self._lms.aclose()
         if self._threads is not None:
             self._threads.close()

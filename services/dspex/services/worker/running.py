@@ -11,9 +11,12 @@ from dspex.contracts import program_specs as specs
 from dspex.contracts.failures import NotFound
 from dspex.native.programs.nodes import below, references, remotes_of
 from dspex.native.programs.planning import check_inputs, plan
+from dspex.services.worker import composing
 from dspex.services.worker.calls import within
-from dspex.services.worker.composing import COMPOSITES, Compared, run_node
+from dspex.services.worker.composing import Compared, run_node
+from dspex.services.worker.ensembles import Ensemble
 from dspex.services.worker.modules import Modules, is_async
+from dspex.services.worker.nearest import FewShot, Nearest
 from dspex.services.worker.streaming import Last, run_streaming
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.program_specs import Program, Specification
     from dspex.native.programs.nodes import Node
-    from dspex.services.worker.interpreters import Interpreters
     from dspex.services.worker.threads import AtHome
 
     Find = Callable[[str, str], Awaitable[Specification]]
@@ -35,6 +37,21 @@ if TYPE_CHECKING:
     """The programs of the configuration, by name."""
 
 
+COMPOSITES: dict[str, type[composing.Composite]] = {
+    "chain": composing.Chain,
+    "parallel": composing.Parallel,
+    "map": composing.Map,
+    "branch": composing.Branch,
+    "best_of_n": composing.Chosen,
+    "refine": composing.Chosen,
+    "majority": composing.Majority,
+    "ensemble": Ensemble,
+    "knn": Nearest,
+    "knn_few_shot": FewShot,
+}
+"""What is not made by DSPy itself, by module."""
+
+
 class ProgramRunner:
     """Runs programs that are data.
 
@@ -42,7 +59,7 @@ class ProgramRunner:
         find: Looks stored programs up.
         functions: What calls tools.
         own: Programs written in Python.
-        interpreters: Makes what runs code that models write, if there is such.
+        modules: Makes instances of DSPy's modules.
         operations: What asks for operations, such as ``program.put``.
 
     Attributes:
@@ -55,15 +72,23 @@ class ProgramRunner:
         find: Find | None = None,
         functions: Functions | RecordedFunctions | AtHome | None = None,
         own: Own | None = None,
-        interpreters: Interpreters | None = None,
+        modules: Modules | None = None,
         *,
         operations: Operations | AtHome | None = None,
     ) -> None:
         self._find = find
         self._own = own or {}
-        self._modules = Modules(interpreters)
+        self._modules = modules or Modules()
         self.functions = functions
         self.operations = operations
+
+    def start(self) -> None:
+        """Keep what programs need from others from now on."""
+        self._modules.start()
+
+    async def stop(self) -> None:
+        """Let it go."""
+        await self._modules.stop()
 
     async def prepared(
         self, program: Program, audience: Audience, path: str = "program"
@@ -81,6 +106,7 @@ class ProgramRunner:
             for inner, subject in remotes_of(one.spec):
                 if self.functions is not None:
                     self.functions.check(subject, audience, below(one.path, inner))
+            await self._modules.ready(one)
         return node
 
     async def run(

@@ -17,7 +17,7 @@ from dspex.services.worker.stoppable import in_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dspex.contracts.learning_requests import Metric
+    from dspex.contracts.program_metrics import Metric
     from dspex.native.programs.nodes import Node
 
 

@@ -40,6 +40,8 @@ from dspex.services.worker.interpreters import sandbox
 from dspex.services.worker.leaving import Leaving
 from dspex.services.worker.lms import Builtin, LanguageModels
 from dspex.services.worker.loading import StoredPrograms, load_own
+from dspex.services.worker.mcp_tools import McpTools
+from dspex.services.worker.modules import Modules
 from dspex.services.worker.programs import Programs
 from dspex.services.worker.recorded import recording
 from dspex.services.worker.running import ProgramRunner
@@ -106,9 +108,8 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context, pool)
-    memory = _gpu_memory(context)
     code = sandbox()
-    found = _profile(context.configuration, name, memory, lacking(code))
+    found = _profile(context.configuration, name, _gpu_memory(context), lacking(code))
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
     programs = Programs(lms, pool.lm, threads, _program_runner(context, code))
     slots = Slots(pool.concurrency, pool.queue)
@@ -126,6 +127,7 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     sessions.start(responder.dispatched)
     await responder.open()
     await jobs.start()
+    programs.start()
     _log.info("worker ready", extra={"worker": found.identity.worker})
     await context.stop.wait()
     sessions.drain()
@@ -302,9 +304,14 @@ def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunne
         find,
         AtHome(functions, home),
         load_own(configuration.programs),
-        code,
+        Modules(code, _mcp(context)),
         operations=AtHome(Operations(context.bus), home),
     )
+
+
+def _mcp(context: Context) -> McpTools:
+    configuration, environ = context.configuration, context.environ
+    return McpTools(configuration.mcp, context.bus, configuration.subjects, environ)
 
 
 def _operation_of(message: Message) -> str:

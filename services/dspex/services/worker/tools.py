@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -17,7 +18,7 @@ from dspex.services.worker.stoppable import in_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dspex.contracts.program_specs import Remote, Reward, Tool
+    from dspex.contracts.program_functions import Remote, Reward, Tool
 
 
 class RemoteTool(dspy.Tool):  # type: ignore[misc]  # DSPy ships no types
@@ -54,20 +55,68 @@ def remote_tool(tool: Tool) -> dspy.Tool:
             return in_loop(call(**arguments))
         return call(**arguments)
 
-    properties: dict[str, Any] = tool.schema.get("properties", {})
-    shown = {
-        name: schema if isinstance(schema, dict) else {}
-        for name, schema in properties.items()
-    }
+    return _made(tool, call_from_anywhere)
+
+
+def tool_for_code(tool: Tool) -> dspy.Tool:
+    """The same for code in a sandbox, which calls it as a function with parameters.
+
+    Args:
+        tool: As it was declared.
+
+    Raises:
+        ValueError: A parameter has a name that no code can say.
+    """
+    call: Any = remote_tool(tool).func
+    parameters = _parameters(tool)
+    left_out = {one.name for one in parameters if one.default is None}
+
+    def call_with_all(**arguments: Any) -> Any:
+        # Code gives every parameter; what it did not say is not sent.
+        said = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name not in left_out
+        }
+        return call(**said)
+
+    function: Any = call_with_all
+    function.__signature__ = inspect.Signature(parameters)
+    return _made(tool, function)
+
+
+def _made(tool: Tool, function: Callable[..., Any]) -> dspy.Tool:
     make: Any = RemoteTool  # which takes the function by its place, as DSPy's does
+    shown = _properties(tool)
     made: dspy.Tool = make(
-        call_from_anywhere,
+        function,
         name=tool.name,
         desc=tool.description or None,
         args=shown,
         arg_types=dict.fromkeys(shown, Any),
     )
     return made
+
+
+def _properties(tool: Tool) -> dict[str, dict[str, Any]]:
+    properties: dict[str, Any] = tool.schema.get("properties", {})
+    return {
+        name: schema if isinstance(schema, dict) else {}
+        for name, schema in properties.items()
+    }
+
+
+def _parameters(tool: Tool) -> list[inspect.Parameter]:
+    """The parameters of a tool, those first that have no default."""
+    required = tool.schema.get("required", ())
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    found = [
+        inspect.Parameter(name, kind)
+        if name in required
+        else inspect.Parameter(name, kind, default=schema.get("default"))
+        for name, schema in _properties(tool).items()
+    ]
+    return sorted(found, key=lambda one: one.default is not inspect.Parameter.empty)
 
 
 def reward_function(reward: Reward) -> Callable[[Mapping[str, Any]], float]:
