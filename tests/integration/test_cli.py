@@ -243,7 +243,7 @@ async def test_nothing_outlives_a_killed_up(folder: Folder) -> None:
 
     assert "is gone: it was killed" in orphan[2]
     assert status == -signal.SIGKILL
-    assert len(children) == 8  # the server and the supervisor have a guard each
+    assert len(children) == 9  # the server and the supervisor have a guard each
     assert folder.left() == {}
 
 

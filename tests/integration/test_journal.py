@@ -16,6 +16,7 @@ from dspex.bus.durable import api
 from dspex.bus.journal import Damaged, Entry, Reader
 from dspex.cli.journal_show import life_of
 from dspex.client import tools
+from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, DoneEvent, Requested
 from dspex.contracts.records import LmCall, ToolCall
 
@@ -207,6 +208,7 @@ async def whole_of(reader: Reader, entries: list[Entry]) -> dict[str, Any]:
 
 async def test_switching(own: Stack, ask: Asker, bus: NatsBus) -> None:
     """What is switched off is not kept, and told to who listens all the same."""
+    own.environ["DSPEX_JOURNAL_MAX_PER_SUBJECT"] = "2"
     await start(own)
     heard: list[str] = []
     await bus.subscribe(
@@ -233,6 +235,23 @@ async def test_switching(own: Stack, ask: Asker, bus: NatsBus) -> None:
     assert [life["missing"] for life in lives] == [0, 0, 0]
     assert own.subjects.event("left-out", "done") in heard
     assert own.subjects.event("sampled-out", "done") in heard
+    assert await last_kept(bus, own, 5) == [4, 5]
+
+
+async def last_kept(bus: NatsBus, own: Stack, count: int) -> list[int]:
+    """Which of so many copies of one kind about one request are kept."""
+    for number in range(1, count + 1):
+        delta = Delta(
+            request="many", attempt=1, seq=number, at=0.0, field="answer", text="x"
+        )
+        subject = own.subjects.event("many", "delta")
+        await bus.publish(subject, encoding.encode(delta))
+    numbers: list[int] = []
+    async with asyncio.timeout(20):
+        while count not in numbers:
+            entries = await kept(bus, own, "many", "delta")
+            numbers = [one.said.seq for one in entries if isinstance(one.said, Delta)]
+    return numbers
 
 
 async def test_listing(own: Stack, ask: Asker, model: ScriptedModel) -> None:
@@ -350,6 +369,19 @@ async def test_damage_is_passed_over(
     written = json.loads(exported[1])["entries"]
     assert json.loads(exported[1])["damaged"] == 2
     assert json.loads(taken[1]) == {"entries": written, "damaged": 1}
+    assert await lost(bus, own, ask) >= 1
+
+
+async def lost(bus: NatsBus, own: Stack, ask: Asker) -> int:
+    """What a worker counts that has nowhere to put a large prompt."""
+    await api(bus, f"STREAM.DELETE.OBJ_{own.prefix}_journal")
+    await ask.ask("predict", question(question=LARGE), dspex_request="lost-1")
+    async with asyncio.timeout(30):
+        await own.until(lambda: any(one.lost_records for one in own.beats("python")))
+    _, said, _ = await dspex(own, "journal", "set")
+    worker = next(line for line in said.splitlines() if "dspex-worker" in line)
+    assert " cut " in worker
+    return sum(one.lost_records for one in own.beats("python"))
 
 
 async def delete(bus: NatsBus, own: Stack, sequence: int) -> None:

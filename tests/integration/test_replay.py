@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -41,7 +42,7 @@ CHAIN = {
     ],
 }
 SHORT, LONG = 5, 38
-"""Rounds of the mixed run: 42 requests, 207 requests."""
+"""Rounds of the mixed run: 37 requests, 202 requests."""
 ROUNDS = LONG if os.environ.get("DSPEX_CHAOS") == "full" else SHORT
 FAILURES = 5
 RECORDED_WITH = (INSTALLED, "3.0.4")
@@ -88,8 +89,17 @@ async def _recorded(
 async def replay(
     stack: Stack, *words: str, seconds: float = 120
 ) -> tuple[int | None, dict[str, Any], Any, str]:
-    """Exit status, lines by request, summary, and what standard error said."""
-    process = await begin(stack, "replay", *words, "--json")
+    """Exit status, lines by request, summary, and what standard error said.
+
+    The command knows no language model, key or address, unless it is to call one.
+    """
+    live = words[0] == "live"
+    known = {k: v for k, v in stack.environ.items() if live or "_LMS_" not in k}
+    if live:
+        named = {k: v for k, v in known.items() if "_LMS_DEFAULT_" in k}
+        known |= {k.replace("DEFAULT", "OTHER"): v for k, v in named.items()}
+        known["DSPEX_LMS_OTHER_MODEL"] = "openai/another"
+    process = await begin(stack, "replay", *words, "--json", environ=known)
     async with asyncio.timeout(seconds):
         out, err = await process.communicate()
     lines = [json.loads(line) for line in out.decode().splitlines()]
@@ -254,35 +264,45 @@ async def test_a_mixed_run_is_identical_without_its_model(
 
 
 async def test_a_changed_instruction_is_found(
-    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+    stack: Stack, asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """``diff`` names the requests that ask otherwise now, and where they do."""
-    ask = Asker(bus, recorded.subjects)
+    brief, polite = names("brief", "polite")
     one = {"module": "predict", "signature": SIGNATURE, "instructions": "Be brief."}
     other = {"module": "predict", "signature": SIGNATURE, "instructions": "Be polite."}
-    for name, specification in (("brief", one), ("polite", other)):
+    for name, specification in ((brief, one), (polite, other)):
         body = {"name": name, "specification": specification}
-        assert (await ask.ask("program.put", body)).code == "done"
+        assert (await asker.ask("program.put", body)).code == "done"
         run = {"program": name, "inputs": {"question": "Why?"}}
-        assert (await ask.ask("run", run, dspex_request=name)).code == "done"
+        assert (await asker.ask("run", run, dspex_request=name)).code == "done"
     changed = one | {"instructions": "Be very brief."}
-    await ask.ask("program.put", {"name": "brief", "specification": changed})
-    await kept(bus, recorded, "brief", "polite")
+    await asker.ask("program.put", {"name": brief, "specification": changed})
+    await kept(bus, stack, brief, polite)
+    asked = len(model.requests)
+    these = ("--request", brief, polite)
 
-    was, before, _, _ = await replay(recorded, "exact")
-    status, lines, summary, _ = await replay(recorded, "diff")
+    prefix = f"kept{uuid4().hex[:8]}"
+
+    was, before, _, _ = await replay(stack, "exact", *these, "--into", prefix)
+    looked = await look(stack, prefix, before[brief]["replayed_as"])
+    await remove(bus, prefix)
+    status, lines, summary, _ = await replay(
+        stack, "diff", *these, "--metric", "exact_match"
+    )
 
     assert (was, {one["status"] for one in before.values()}) == (0, {"identical"})
+    assert "Be brief." in looked
     assert status == 1
     assert {name: one["status"] for name, one in lines.items()} == {
-        "brief": "diverged",
-        "polite": "identical",
+        brief: "diverged",
+        polite: "identical",
     }
-    difference = lines["brief"]["first_difference"]
+    difference = lines[brief]["first_difference"]
     assert (difference["call"], difference["path"]) == (1, "messages[0].content")
     text = "\n".join(difference["diff"])
     assert "Be very brief." in text
-    assert summary == {"replayed": 2, "diverged": 1, "identical": 1}
+    assert summary == {"replayed": 2, "diverged": 1, "identical": 1, "score": 1.0}
+    assert len(model.requests) == asked
 
 
 async def test_what_is_missing_is_reported_and_passed_over(
@@ -315,47 +335,88 @@ async def test_what_is_missing_is_reported_and_passed_over(
 
 
 async def test_live_asks_the_model_again(
-    recorded: Stack, gone: ScriptedModel, bus: NatsBus, tmp_path: Path
+    stack: Stack, asker: Asker, model: ScriptedModel, bus: NatsBus, tmp_path: Path
 ) -> None:
     """With real answers outputs differ, a metric says how much, and it can go on."""
-    ask = Asker(bus, recorded.subjects)
-    gone.reply_with(chat(answer="x y"))
-    for name in ("one", "two"):
-        await ask.ask("predict", question(), dspex_request=name)
-    await kept(bus, recorded, "one", "two")
-    gone.reply_with(chat(answer="x z"))
+    model.reply_with(chat(answer="x y"))
+    one, two = names("one", "two")
+    for name in (one, two):
+        await asker.ask("predict", question(), dspex_request=name)
+    await kept(bus, stack, one, two)
+    model.reply_with(chat(answer="x z"))
     state = tmp_path / "replay.jsonl"
-    words = ("live", "--metric", "f1", "--resume", str(state))
+    words = ("live", "--metric", "f1", "--resume", str(state), "--request", one, two)
 
-    status, lines, summary, _ = await replay(recorded, *words)
-    calls = len(gone.requests)
-    again, *_ = await replay(recorded, *words)
+    status, lines, summary, _ = await replay(stack, *words, "--lm", "other")
+    calls = len(model.requests)
+    again, said, bar = await shown(stack, *words)
 
     assert (status, again) == (0, 0)
     assert summary == {"replayed": 2, "changed": 2, "score": 0.5}
-    assert lines["one"]["first_difference"]["path"] == "outputs.answer"
+    assert lines[one]["first_difference"]["path"] == "outputs.answer"
     assert calls == 4  # two recorded, two replayed
-    assert len(gone.requests) == calls
-    status, lines, *_ = await replay(recorded, "exact", "--request", "two")
-    assert (status, list(lines)) == (0, ["two"])
+    models = [sent.body["model"] for sent in model.requests]
+    assert models == ["scripted", "scripted", "another", "another"]
+    assert len(model.requests) == calls
+    assert said[0].split() == ["request", "status", "first", "difference"]
+    assert said[1].split(None, 2) == [one, "changed", "outputs.answer: 'x y' -> 'x z'"]
+    assert said[-1] == "replayed 2, changed 2, score 0.5"
+    assert "1/2" in bar
+    assert "[##############################] 2/2" in bar
 
 
 async def test_load_measures(
-    recorded: Stack, gone: ScriptedModel, bus: NatsBus
+    stack: Stack, asker: Asker, model: ScriptedModel, bus: NatsBus
 ) -> None:
     """The same arrivals, faster, and how long answers took."""
-    ask = Asker(bus, recorded.subjects)
-    for name in ("one", "two", "three"):
-        await ask.ask("predict", question(), dspex_request=name)
-    await kept(bus, recorded, "one", "two", "three")
-    words = ("load", "--speed", "100", "--latency", "0.25")
+    these = names("one", "two", "three")
+    for name in these:
+        await asker.ask("predict", question(), dspex_request=name)
+    await kept(bus, stack, *these)
+    words = ("load", "--speed", "100", "--request", *these)
 
-    status, _, summary, _ = await replay(recorded, *words)
-    target = ("load", "--speed", "100", "--into", recorded.prefix)
-    there, _, other, _ = await replay(recorded, *target)
+    status, _, summary, _ = await replay(stack, *words, "--latency", "0.25")
+    there, _, other, _ = await replay(stack, *words, "--into", stack.prefix)
 
     assert (status, summary["answered"], summary["identical"]) == (0, 3, 3)
     assert 250 <= summary["p50_ms"] <= summary["p99_ms"]
     assert summary["per_second"] > 0
     assert (there, other["answered"]) == (0, 3)
-    assert len(gone.requests) == 6
+    assert len(model.requests) == 6
+
+
+async def look(stack: Stack, prefix: str, request: str) -> str:
+    """What the journal of a replay shows of a request."""
+    environ = stack.environ | {"DSPEX_PREFIX": prefix}
+    process = await begin(stack, "journal", "show", request, environ=environ)
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    return out.decode()
+
+
+async def remove(bus: NatsBus, prefix: str) -> None:
+    """Remove what a replay was to leave there."""
+    found = await api(bus, "STREAM.NAMES")
+    for name in found["streams"] or ():
+        if prefix.upper() in name.upper():
+            await api(bus, f"STREAM.DELETE.{name}")
+
+
+def names(*words: str) -> list[str]:
+    """Ids that no other test has."""
+    apart = uuid4().hex[:8]
+    return [f"{word}-{apart}" for word in words]
+
+
+async def shown(stack: Stack, *words: str) -> tuple[int | None, list[str], str]:
+    """Exit status, lines of output and the progress that a terminal shows."""
+    terminal, end = pty.openpty()
+    process = await begin(stack, "replay", *words, stderr=end)
+    os.close(end)
+    async with asyncio.timeout(120):
+        out, _ = await process.communicate()
+    try:
+        progress = os.read(terminal, 65_536).decode()
+    finally:
+        os.close(terminal)
+    return process.returncode, out.decode().splitlines(), progress

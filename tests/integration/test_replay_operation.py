@@ -109,7 +109,12 @@ async def test_what_may_not_be_replayed_is_refused(
     everything = await asker.ask("replay.run", {"mode": "exact"})
     other = Asker(bus, stack.subjects.of("acme"))
     foreign = await other.ask("replay.run", {"requests": recorded})
-    too_many = await asker.ask("replay.run", {"operation": "predict", "since": 0})
+    for number in range(int(MOST) + 1):
+        name, body = f"many-{uuid4().hex[:8]}", {"signature": f"q -> many{number}"}
+        await asker.ask("signature.parse", body, dspex_request=name)
+        await ended(bus, stack, name)
+    many = {"operation": "signature.parse", "text": "q -> many"}
+    too_many = await asker.ask("replay.run", many)
     job = {"operation": "replay.run", "body": {"requests": recorded}}
     as_job = await asker.ask("job.submit", job)
 

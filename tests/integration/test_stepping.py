@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,6 +17,8 @@ from tests.support.programs import answering
 from tests.support.walking import WITHIN, Walking
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.scripted_model import ScriptedModel
     from tests.support.stack import Stack
 
@@ -29,6 +34,14 @@ CHAIN = {
         {"program": {"module": "predict", "signature": "summary -> answer"}},
     ],
 }
+
+
+EDITOR = """
+import pathlib, sys
+file = pathlib.Path(sys.argv[1])
+text = file.read_text().replace("Rain.", "Snow.").replace("a coat", "a sledge")
+file.write_text(text)
+"""
 
 
 @pytest.fixture(name="chain")
@@ -112,27 +125,54 @@ async def test_a_changed_prompt_of_a_turn_is_asked_for_real(
     assert end["walked"]["outputs"] == {"answer": "Another one."}
 
 
-async def test_a_person_walks_with_keys(chain: str, stack: Stack) -> None:
-    """Enter goes on with the record, r takes typed text, and p a typed prompt."""
-    pipe = asyncio.subprocess.PIPE
-    process = await begin(stack, "replay", "--step", chain, stdin=pipe)
-    typed = ["", "p", "[user]", "Say hello.", ".", "r", chat(answer="Hello."), "."]
+async def test_a_person_walks_with_keys(
+    chain: str, stack: Stack, tmp_path: Path
+) -> None:
+    """Enter goes on with the record; p and r open an editor, where there is one."""
+    script = tmp_path / "editor.py"
+    script.write_text(EDITOR)
+    terminal, end = pty.openpty()
+    editor = {"VISUAL": f"{sys.executable} {script}"}
+    process = await begin(
+        stack, "replay", "--step", chain, stdin=end, environ=stack.environ | editor
+    )
+    os.close(end)
+    os.write(terminal, b"\nx\np\nr\n")
     async with asyncio.timeout(WITHIN):
-        out, err = await process.communicate("\n".join([*typed, ""]).encode())
+        out, err = await process.communicate()
+    os.close(terminal)
 
     said = out.decode()
     assert process.returncode == 0, err.decode()
     assert "the record answers\n" + chat(summary="Rain.") in said
-    assert "[user]\nSay hello.\n" in said
-    assert "+Say hello." in said
+    assert "[[ ## summary ## ]]\nSnow.\n" in said
+    assert "-Rain." in said
+    assert "+Snow." in said
     assert "the end: changed" in said
-    assert '"answer": "Hello."' in said
+    assert '"answer": "Take a sledge."' in said
+
+
+async def test_without_an_editor_texts_are_typed(chain: str, stack: Stack) -> None:
+    """Up to a line with a dot; what cannot be is said, and q leaves it there."""
+    typed = ["", "p", "no role", ".", "p", "[user]", "Say hello.", ".", "", "q"]
+    process = await begin(
+        stack, "replay", "--step", chain, stdin=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(WITHIN):
+        out, err = await process.communicate("\n".join([*typed, ""]).encode())
+
+    said = out.decode()
+    assert process.returncode == 1, err.decode()
+    assert "A prompt begins with a role" in said
+    assert "[user]\nSay hello.\n" in said
+    assert "The record has no answer to this prompt" in said
+    assert said.endswith("stopped\n")
 
 
 async def test_tools_are_walked_too_and_a_walk_can_be_left(
     asker: Asker, stack: Stack, model: ScriptedModel, bus: NatsBus
 ) -> None:
-    """A tool's result is changed as a reply is; it is not called, and q ends it."""
+    """A tool is called again where it may be; then nothing is done after a stop."""
     looked: list[Message] = []
 
     async def look(message: Message) -> None:
@@ -150,17 +190,20 @@ async def test_tools_are_walked_too_and_a_walk_can_be_left(
     await asker.ask("react", body, dspex_request=name)
     await ended(bus, stack, name)
 
-    async with Walking(stack, "--step", name) as walk:
+    async with Walking(stack, "--step", name, "--allow-tools") as walk:
         first = await walk.line()
         called = await walk.tell(do="next")
-        refused = await walk.tell(do="ask")
-        after = await walk.tell(do="reply", result="There.")
+        answered = await walk.tell(do="ask")
+        after = await walk.line()
+        changed = await walk.tell(do="reply", text=after["recorded"][0])
         end = await walk.tell(do="stop")
 
         assert await walk.status() == 1
     assert first["call"] == 1
     assert (called["subject"], called["recorded"]) == (tool, "Here.")
-    assert "--allow-tools" in refused["problem"]
-    assert "There." in str(after["messages"])
+    assert answered == {"answered": {"call": 0, "result": "Here."}}
+    assert "Here." in str(after["messages"])
+    assert after["found"]
+    assert changed["step"] == 4
     assert end == {"walked": {}}
-    assert len(looked) == 1
+    assert len(looked) == 2

@@ -14,15 +14,23 @@ SECONDS = 60
 
 
 async def begin(
-    stack: Stack, *words: str, stdin: int = asyncio.subprocess.DEVNULL
+    stack: Stack, *words: str, environ: dict[str, str] | None = None, **pipes: int
 ) -> asyncio.subprocess.Process:
-    """Start a command; it runs until it ends by itself, or is ended."""
+    """Start a command; it runs until it ends by itself, or is ended.
+
+    Args:
+        stack: Whose configuration it has.
+        *words: Its command line.
+        environ: All of its configuration, instead of the stack's.
+        **pipes: Its ``stdin``, ``stdout`` or ``stderr``.
+    """
+    pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dspex.cli", *words),
-        env=os.environ | stack.environ,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | (stack.environ if environ is None else environ),
+        stdin=pipes.get("stdin", asyncio.subprocess.DEVNULL),
+        stdout=pipes.get("stdout", pipe),
+        stderr=pipes.get("stderr", pipe),
     )
 
 

@@ -132,9 +132,13 @@ class Again:
         sent[headers.DEADLINE] = f"{(time.time() + self._how.timeout) * 1000:.0f}"
         body = encoding.encode(self._body(recorded, new))
         data, sent = await packed(self._claims, recorded.tenant, body, sent)
-        message = await self._bus.request(
-            subject, data, headers=sent, timeout=self._how.timeout + 1
-        )
+        try:
+            message = await self._bus.request(
+                subject, data, headers=sent, timeout=self._how.timeout + 1
+            )
+        except asyncio.CancelledError:  # nobody waits: what runs for it may end
+            await self._bus.publish(self._subjects.of(recorded.tenant).cancel(new))
+            raise
         found: Reply = encoding.decode(await unpacked(self._claims, message), Reply)
         return found
 

@@ -21,8 +21,8 @@ from dspex.bus.slots import Slots
 from dspex.contracts import catalog, headers
 from dspex.contracts.envelope import Delta, Status
 from dspex.contracts.failures import BadRequest
+from dspex.contracts.redaction import MARK
 from dspex.contracts.replay_requests import ReplayRun, RunReplay
-from dspex.contracts.replays import Difference, Replayed
 from dspex.contracts.subjects import REPLAY_POOL
 from dspex.services.replay.engine import Replay, What, Where
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dspex.bus.journal import Damaged
     from dspex.bus.running import Run
     from dspex.contracts.configuration import Configuration
+    from dspex.contracts.replays import Replayed
 
 _log = logging.getLogger(__name__)
 
@@ -132,21 +133,21 @@ def asked(body: RunReplay, tenant: str, most: int) -> What:
     )
 
 
-def shortened(one: Replayed) -> Replayed:
-    """A result that a message can hold whatever differs."""
+def told(one: Replayed, *, redacts: bool) -> Replayed:
+    """A result as it may be told: what a message can hold, and nothing to be left out.
+
+    Args:
+        one: The result.
+        redacts: Whether rules say what no copy may have; they know the places of a
+            request, and not those of a difference.
+    """
     found = one.first_difference
-    if found is None or len(msgspec.json.encode(one)) <= LONGEST:
-        return one
-    return replace(
-        one,
-        first_difference=Difference(
-            path=found.path,
-            recorded=_short(found.recorded),
-            replayed=_short(found.replayed),
-            call=found.call,
-            diff=found.diff,
-        ),
-    )
+    if found is not None and redacts:
+        found = replace(found, replayed=MARK, diff=[])
+    elif found is not None and len(msgspec.json.encode(one)) > LONGEST:
+        before, after = _short(found.recorded), _short(found.replayed)
+        found = replace(found, recorded=before, replayed=after)
+    return replace(one, first_difference=found)
 
 
 def _short(value: Any) -> str:
@@ -158,14 +159,14 @@ def _short(value: Any) -> str:
 async def _told(replay: Replay, events: Events) -> list[Replayed]:
     """Tell each result as a line; returns those that the reply has."""
     different: list[Replayed] = []
-    room, count, told = SHOWN_BYTES, 0, time.monotonic()
+    room, count, last = SHOWN_BYTES, 0, time.monotonic()
     async with aclosing(replay.results()) as results:
         async for result in results:
-            one, count = shortened(result), count + 1
+            one, count = told(result, redacts=events.redaction is not None), count + 1
             line = msgspec.json.encode(one).decode()
             await events.emit(Delta, field="results", text=f"{line}\n")
-            if time.monotonic() - told >= TELL_EVERY:
-                told, total = time.monotonic(), replay.total
+            if time.monotonic() - last >= TELL_EVERY:
+                last, total = time.monotonic(), replay.total
                 await events.emit(Status, message="replaying", done=count, total=total)
             if one.status != "identical" and len(different) < SHOWN:
                 room -= len(line)
