@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shared_in(item: pytest.Function) -> set[str]:
-    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    fixtures = filter(None, item._fixtureinfo.name2fixturedefs.values())
     return {
         fixture[-1].baseid
         for fixture in fixtures

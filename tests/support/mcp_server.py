@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-NOTES = Path(sys.argv[1])
-
 
 def tool(name: str, description: str, **properties: str) -> dict[str, Any]:
     schema = {
@@ -37,7 +35,7 @@ TOOLS = [
 
 
 def note(said: str) -> None:
-    with NOTES.open("a") as notes:
+    with Path(sys.argv[1]).open("a") as notes:
         notes.write(f"{said}\n")
 
 
