@@ -33,7 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     pytest-xdist reads the groups in the same hook.
     """
     for item in items:
-        if isinstance(item, pytest.Function):
+        named = item.get_closest_marker("xdist_group")
+        if isinstance(item, pytest.Function) and not named:
             for name in _shared_in(item):
                 item.add_marker(pytest.mark.xdist_group(name))
 
