@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dspex.contracts.program_parts import children
+from dspex.contracts.learning_requests import Evaluate, Optimize
+from dspex.contracts.optimizers import Ensemble
+from dspex.contracts.program_parts import children, programs_of
+from dspex.contracts.program_requests import RunProgram
 from dspex.contracts.program_specs import (
     MAX_DEPTH,
+    EnsembleSpec,
     MajoritySpec,
     MapSpec,
     MultiChainComparisonSpec,
     ParallelSpec,
 )
-from dspex.contracts.requests import MAX_GPU_MIB, Predict
+from dspex.contracts.requests import MAX_GPU_MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,13 +26,10 @@ if TYPE_CHECKING:
 
 
 def declared(body: Body) -> int:
-    """What a request declares; that of stored programs is not known."""
-    options = body.options.gpu_memory_mib
-    if isinstance(body, Predict):
-        return options
-    said: Any = body
-    named = (getattr(said, name, None) for name in ("program", "teacher"))
-    return max(options, of_programs(said, (_of_program(one, 1) for one in named)))
+    """What a request declares; what stored programs need is not known."""
+    if not isinstance(body, RunProgram | Evaluate | Optimize):
+        return body.options.gpu_memory_mib
+    return of_request(body, [_of_program(one, 1) for _, one in programs_of(body)])
 
 
 def field_of(body: Body) -> str:
@@ -37,28 +38,33 @@ def field_of(body: Body) -> str:
     return "options.gpu_memory_mib" if own else "program"
 
 
-def of_programs(body: Any, programs: Iterable[int]) -> int:
-    """What a request needs for its programs, of which one runs at a time.
+def of_request(body: Body, programs: Iterable[int]) -> int:
+    """What a request needs: what it declares, or what it runs at a time.
 
     Args:
-        body: The request; with ``threads``, so many examples run side by side.
-        programs: What each of them needs.
+        body: The request; with ``threads``, so many examples are in hand at a time.
+        programs: What a run of each of its programs needs.
     """
-    return _bounded(getattr(body, "threads", 1) * max(programs, default=0))
+    said: Any = body
+    together = isinstance(getattr(said, "optimizer", None), Ensemble)
+    inner = sum(programs) if together else max(programs, default=0)
+    at_once = getattr(said, "threads", 1)
+    return _bounded(max(body.options.gpu_memory_mib, at_once * inner))
 
 
 def of_specification(spec: Specification, parts: Iterable[int]) -> int:
-    """What a specification needs: what it declares, or what runs in it at a time.
+    """What a specification needs: what it declares, or what it runs at a time.
 
     Args:
         spec: The specification.
-        parts: What each of the programs in it needs.
+        parts: What a run of each of the programs in it needs.
     """
-    inner = sum(parts) if isinstance(spec, ParallelSpec) else max(parts, default=0)
-    return _bounded(max(spec.gpu_memory_mib, _side_by_side(spec) * inner))
+    together = isinstance(spec, ParallelSpec | EnsembleSpec)
+    inner = sum(parts) if together else max(parts, default=0)
+    return _bounded(max(spec.gpu_memory_mib, _at_once(spec) * inner))
 
 
-def _side_by_side(spec: Specification) -> int:
+def _at_once(spec: Specification) -> int:
     """How many runs of its part a specification has in hand at a time."""
     if isinstance(spec, MapSpec):
         return spec.concurrency
@@ -67,9 +73,9 @@ def _side_by_side(spec: Specification) -> int:
     return 1
 
 
-def _of_program(program: Program | None, depth: int) -> int:
+def _of_program(program: Program, depth: int) -> int:
     # What is deeper than it may be is refused by whoever reads it whole.
-    if program is None or isinstance(program, str) or depth > MAX_DEPTH:
+    if isinstance(program, str) or depth > MAX_DEPTH:
         return 0
     parts = [_of_program(inner, depth + 1) for _, inner in children(program)]
     return of_specification(program, parts)

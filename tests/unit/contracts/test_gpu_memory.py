@@ -36,6 +36,7 @@ PROGRAMS: list[tuple[dict[str, Any], int]] = [
     ({"module": "parallel", "gpu_memory_mib": 8, **steps(A, B)}, 8),
     ({"module": "parallel", **steps(A, "stored")}, 3),
     ({"module": "branch", "on": "k", "cases": {"x": A}, "otherwise": needs(4, "a")}, 4),
+    ({"module": "ensemble", "programs": [A, needs(4, "a")]}, 7),
     ({"module": "majority", "attempts": 5, "program": A}, 15),
     (
         {
@@ -116,6 +117,19 @@ def test_stored_programs_are_looked_up() -> None:
             8,
             "program",
         ),
+        (
+            "program.optimize",
+            {
+                "program": needs(3),
+                "threads": 2,
+                "trainset": "d",
+                "optimizer": {"name": "Ensemble", "programs": [needs(4), "stored"]},
+            },
+            14,
+            "program",
+        ),
+        ("program.describe", {"program": needs(3)}, 0, "options.gpu_memory_mib"),
+        ("session.open", {"program": needs(3)}, 0, "options.gpu_memory_mib"),
     ],
 )
 def test_requests(operation: str, body: dict[str, Any], mib: int, field: str) -> None:

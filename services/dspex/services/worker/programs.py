@@ -15,6 +15,7 @@ from dspex.bus.running import Outcome, Superseded
 from dspex.contracts import gpu_memory
 from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.contracts.learning_requests import Optimize
+from dspex.contracts.program_parts import programs_of
 from dspex.contracts.program_requests import React, as_specification
 from dspex.contracts.program_specs import PythonSpec
 from dspex.contracts.requests import Predict
@@ -38,7 +39,7 @@ from dspex.services.worker.threads import EventsFromThread, Home, Threads
 from dspex.services.worker.usage import counting, total
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from dspex.bus.events import Events
     from dspex.contracts.program_requests import RunProgram
@@ -144,20 +145,17 @@ class Programs:
     async def _run_program(
         self, asked: RunProgram | React | Learning, events: Events, hold: Hold
     ) -> Outcome:
-        if isinstance(asked, React):
-            program: Program = as_specification(asked)
-            path = ""
-        else:
-            program, path = asked.program, "program"
         used: dict[str, str] = {}
         if isinstance(asked, Learning):
             operations = self._runner.operations
             asked, used = await with_examples(asked, operations, events.audience)
-        node = await self._runner.prepared(program, events.audience, path)
-        nodes = [node]
-        if teacher := getattr(asked, "teacher", None):
-            nodes += [await self._runner.prepared(teacher, events.audience, "teacher")]
-        await hold(_gpu_mib(asked, nodes))
+        nodes = {
+            path: await self._runner.prepared(program, events.audience, path)
+            for path, program in _programs(asked)
+        }
+        needs = [one.gpu_memory_mib for one in nodes.values()]
+        await hold(gpu_memory.of_request(asked, needs))
+        node = next(iter(nodes.values()))
         call = Call(
             lms=self._lms,
             functions=self._runner.functions,
@@ -236,10 +234,11 @@ def _starts_threads(asked: Any, node: Node) -> bool:
     return own or isinstance(asked, Optimize)
 
 
-def _gpu_mib(asked: Body, nodes: Sequence[Node]) -> int:
-    """GPU memory that a request needs, now that all its programs are known."""
-    programs = gpu_memory.of_programs(asked, [one.gpu_memory_mib for one in nodes])
-    return max(asked.options.gpu_memory_mib, programs)
+def _programs(asked: Body) -> list[tuple[str, Program]]:
+    """The programs of a request, with their paths in it; first the one it is about."""
+    if isinstance(asked, React):
+        return [("", as_specification(asked))]
+    return programs_of(asked)
 
 
 def _outputs(
