@@ -185,7 +185,7 @@ async def test_programs_without_a_router(cards: Cards, model: ScriptedModel) -> 
 
     answers = await asyncio.gather(
         *(
-            cards.ask.ask("run", RUN, subject=to, dspex_operation="run")
+            cards.ask.ask("run", RUN, subject=to, timeout=60, dspex_operation="run")
             for _ in range(8)
         )
     )
