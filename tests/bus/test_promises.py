@@ -10,6 +10,8 @@ import pytest
 
 from dspex.bus.gpu import Memory
 from dspex.bus.promises import Promises
+from dspex.bus.running import Short
+from dspex.contracts.failures import NoWorker
 from dspex.contracts.heartbeats import Gpu
 
 if TYPE_CHECKING:
@@ -82,6 +84,44 @@ async def test_two_in_one_host_never_exceed_the_card(tmp_path: Path) -> None:
     for one in ledgers:
         assert one.others() == {} or set(one.others().values()) == {0}
         one.close()
+
+
+async def test_what_a_router_did_not_know_goes_back_to_it() -> None:
+    """It waits for memory that a router looked for, and for no more than that."""
+    memory = Memory(_gpus)
+
+    async with memory.reserve(60, 0):
+        with pytest.raises(Short) as short:
+            async with memory.reserve(50, 40):
+                pass
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), memory.reserve(50, 50):
+                pass
+        async with memory.reserve(40, 0):
+            assert memory.read()[0].reserved == 100 * MIB
+    assert short.value.said == {"gpu_memory_mib": 50}
+    assert memory.read()[0].reserved == 0
+
+
+async def test_what_never_fits_does_not_wait() -> None:
+    """More than a card has goes back to the router; without one it is refused."""
+    with pytest.raises(Short):
+        async with Memory(_gpus).reserve(101, 101):
+            pass
+    with pytest.raises(NoWorker, match="has 100 MiB"):
+        async with Memory(_gpus).reserve(101):
+            pass
+
+
+async def test_a_process_without_a_gpu() -> None:
+    """It has nothing to hold: what a router sent goes back, what a client sent runs."""
+    memory = Memory(list)
+
+    with pytest.raises(Short):
+        async with memory.reserve(1, 0):
+            pass
+    async with memory.reserve(1), memory.reserve(0, 0):
+        assert memory.read() == []
 
 
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""GPU memory in heartbeats, through the real NVML binding and a stand-in library."""
+"""GPU memory, seen and shared out by the real NVML binding and a stand-in library."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from tests.support.asking import question
+from tests.support.asking import Asker, question
 from tests.support.hosts import supervisor
 from tests.support.nvml import build_fake_nvml
 from tests.support.stack import Program, Stack, worker_environ
 
+from dspex.bus.connection import BusSettings, connect
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.asking import Asker
+    from tests.support.asking import Answer
     from tests.support.scripted_model import ScriptedModel
 
+    from dspex.bus.connection import NatsBus
     from dspex.contracts.heartbeats import Heartbeat
 
 pytestmark = [
@@ -28,6 +32,14 @@ pytestmark = [
 ]
 
 GIB = 1 << 30
+_MACHINE = f"big:{24 * GIB}:{{}};small:{8 * GIB}:{8 * GIB}"
+BIG: dict[str, Any] = {
+    "module": "predict",
+    "signature": "question -> answer",
+    "gpu_memory_mib": 20 * 1024,
+}
+RUN: dict[str, Any] = {"program": "outer", "inputs": {"question": "Why?"}}
+"""Runs a stored program that says by another one that it needs 20 GiB."""
 
 
 async def test_heartbeats_advertise_gpu_memory(
@@ -54,19 +66,68 @@ def _body(mib: int) -> dict[str, Any]:
     return question() | {"options": {"gpu_memory_mib": mib}}
 
 
+class Cards:
+    """Two workers, each with a GPU of its own: ``big`` and ``small``.
+
+    Attributes:
+        stack: What they belong to.
+        ask: Its client.
+    """
+
+    def __init__(self, stack: Stack, bus: NatsBus) -> None:
+        self.stack = stack
+        self.ask = Asker(bus, stack.subjects)
+
+    async def start(self) -> None:
+        """Start them, with a router and what stores programs."""
+        stack, file = self.stack, self.stack.folder / "gpus"
+        stack.environ |= build_fake_nvml(stack.folder) | {"FAKE_GPUS_FILE": str(file)}
+        stack.environ |= {"DSPEX_POOLS_GPU_GPUS": '["all"]'}
+        stack.environ |= {"DSPEX_POOLS_GPU_PROCESSES": "2"}
+        stack.environ["DSPEX_POOLS_LIGHT_PROCESSES"] = "0"
+        file.write_text(_MACHINE.format(22 * GIB))
+        await stack.start(Program("dspex.router"), Program("dspex.native"))
+        await stack.start(Program("dspex.services.state"), supervisor(stack.folder))
+        await stack.ready(workers=2, state=1)
+
+    async def free(self, size: int) -> None:
+        """Let so much be free on the big one, and hear that of its worker twice."""
+        (self.stack.folder / "gpus").write_text(_MACHINE.format(size))
+        first = self["big"].seq
+        await self.stack.until(lambda: self["big"].seq >= first + 2)
+
+    def __getitem__(self, name: str) -> Heartbeat:
+        [found] = [one for one in self.stack.beats() if one.gpus[0].name == name]
+        assert len(found.gpus) == 1
+        return found
+
+
+@pytest.fixture(scope="module", name="cards")
+async def _cards(
+    nats_url: str, scripted: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Cards]:
+    folder, prefix = tmp_path_factory.mktemp("cards"), f"g{uuid4().hex[:8]}"
+    bus = await connect(BusSettings(url=nats_url, name="test"))
+    async with Stack(nats_url, folder, prefix, worker_environ(scripted.url)) as stack:
+        cards = Cards(stack, bus)
+        await cards.start()
+        yield cards
+    await bus.close()
+
+
+async def _put_outer(ask: Asker, mib: int) -> None:
+    chain = {"module": "chain", "steps": [{"program": "big"}]}
+    for name, one in (("big", BIG | {"gpu_memory_mib": mib}), ("outer", chain)):
+        put = await ask.ask("program.put", {"name": name, "specification": one})
+        assert put.code == "done", put.body
+
+
 async def test_requests_go_where_there_is_memory(
-    own: Stack, ask: Asker, model: ScriptedModel, tmp_path: Path
+    cards: Cards, model: ScriptedModel
 ) -> None:
     """A worker has one GPU; what needs much memory never lands on the small one."""
-    machine = tmp_path / "gpus"
-    machine.write_text(f"big:{24 * GIB}:{22 * GIB};small:{8 * GIB}:{8 * GIB}")
-    own.environ |= build_fake_nvml(tmp_path) | {"FAKE_GPUS_FILE": str(machine)}
-    own.environ |= {"DSPEX_POOLS_GPU_GPUS": '["all"]', "DSPEX_POOLS_GPU_PROCESSES": "2"}
-    own.environ["DSPEX_POOLS_LIGHT_PROCESSES"] = "0"
-    await own.start(Program("dspex.router"), Program("dspex.native"))
-    await own.start(supervisor(own.folder))
-    await own.ready(workers=2)
-    cards = {beat.gpus[0].name: beat for beat in own.beats()}
+    ask, big = cards.ask, cards["big"].worker
+    await cards.free(22 * GIB)
     model.latency = 0.1
 
     large = await asyncio.gather(
@@ -77,22 +138,92 @@ async def test_requests_go_where_there_is_memory(
         *(ask.ask("predict", _body(10 * 1024)) for _ in range(6))
     )
     two_at_a_time = model.most_active
-    machine.write_text(f"big:{24 * GIB}:{GIB};small:{8 * GIB}:{8 * GIB}")
-    first = _beat(own, cards["big"].worker).seq
-    await own.until(lambda: _beat(own, cards["big"].worker).seq >= first + 2)
-    seen = _beat(own, cards["big"].worker).gpus[0].free
+    await cards.free(GIB)
+    seen = cards["big"].gpus[0].free
     refused = await ask.ask("predict", _body(20 * 1024))
 
-    assert set(cards) == {"big", "small"}
-    assert all(len(beat.gpus) == 1 for beat in cards.values())
     for answer in large + halves:
         assert answer.code == "done", answer.body
-        assert answer.body["metadata"]["worker"] == cards["big"].worker
+        assert answer.body["metadata"]["worker"] == big
     assert one_at_a_time == 1
     assert 1 <= two_at_a_time <= 2
     assert seen == GIB
     assert refused.code == "no_worker"
     assert "The most there is: 8192 MiB" in refused.body["message"]
+
+
+async def test_programs_go_where_there_is_memory(
+    cards: Cards, model: ScriptedModel
+) -> None:
+    """What a program declares counts, though it is known only once it was looked up."""
+    ask, small = cards.ask, cards["small"].worker
+    await cards.free(22 * GIB)
+    await _put_outer(ask, 20 * 1024)
+    model.latency = 0.1
+
+    described = await ask.ask("program.describe", {"program": "outer"})
+    given = RUN | {"program": BIG}
+    answers = await asyncio.gather(
+        *(ask.ask("run", body) for body in (RUN, RUN, RUN, RUN, given))
+    )
+    refused = await ask.ask("run", RUN, dspex_route=f"worker:{small}")
+
+    assert described.body["outputs"]["gpu_memory_mib"] == 20 * 1024
+    _require_big(cards, *answers)
+    reasons = [answer.body["metadata"]["reason"] for answer in answers]
+    assert any(reason.endswith("_after_short") for reason in reasons)
+    assert model.most_active == 1
+    assert (refused.code, refused.body["field"]) == ("no_worker", "program")
+
+
+async def test_programs_without_a_router(cards: Cards, model: ScriptedModel) -> None:
+    """Sent straight to a pool, a program waits for its card, or is told it is small."""
+    await cards.free(22 * GIB)
+    await _put_outer(cards.ask, 20 * 1024)
+    model.latency = 0.1
+    to = cards.stack.subjects.pool_run("gpu")
+
+    answers = await asyncio.gather(
+        *(
+            cards.ask.ask("run", RUN, subject=to, timeout=60, dspex_operation="run")
+            for _ in range(8)
+        )
+    )
+
+    small = [one for one in answers if one.code != "done"]
+    _require_big(cards, *(one for one in answers if one.code == "done"))
+    assert {one.code for one in small} <= {"no_worker"}
+    assert all("has 8192 MiB" in one.body["message"] for one in small)
+    assert model.most_active <= 1
+
+
+async def test_programs_in_sessions_and_on_examples(cards: Cards) -> None:
+    """A turn, an evaluation and its threads need what their program does."""
+    ask = cards.ask
+    await cards.free(22 * GIB)
+    await _put_outer(ask, 20 * 1024)
+    session = {"program": "outer", "signature": None}
+    evaluate = {
+        "program": "outer",
+        "dataset": [{"question": "Why?", "answer": "?"}],
+        "metric": {"name": "exact_match"},
+    }
+
+    opened = await ask.ask("session.open", session)
+    turn = cards.stack.subjects.session_call(opened.body["outputs"]["session"], "run")
+    turned = await ask.ask("run", {"inputs": RUN["inputs"]}, subject=turn)
+    alone = await ask.ask("program.evaluate", evaluate | {"threads": 1})
+    wide = await ask.ask("program.evaluate", evaluate | {"threads": 2})
+
+    _require_big(cards, turned, alone)
+    assert wide.code == "no_worker"
+    assert "No worker has 40960 MiB" in wide.body["message"]
+
+
+def _require_big(cards: Cards, *answers: Answer) -> None:
+    for answer in answers:
+        assert answer.code == "done", answer.body
+        assert answer.body["metadata"]["worker"] == cards["big"].worker
 
 
 async def test_a_shared_gpu_is_not_promised_twice(
@@ -125,17 +256,26 @@ async def test_a_shared_gpu_with_two_routers_and_without(
     own.environ["DSPEX_POOLS_LIGHT_PROCESSES"] = "0"
     routers = [Program("dspex.router") for _ in range(2)]
     await own.start(*routers, Program("dspex.native"), supervisor(own.folder))
-    await own.ready(workers=2)
+    await own.start(Program("dspex.services.state"))
+    await own.ready(workers=2, state=1)
+    await _put_outer(ask, 14 * 1024)
     model.latency = 0.2
     direct = own.subjects.pool_run("gpu")
 
     routed, unrouted = await asyncio.gather(
-        asyncio.gather(*(ask.ask("predict", _body(14 * 1024)) for _ in range(6))),
+        asyncio.gather(
+            *(ask.ask("predict", _body(14 * 1024)) for _ in range(3)),
+            *(ask.ask("run", RUN) for _ in range(3)),
+        ),
         asyncio.gather(
             *(
                 ask.ask("predict", _body(14 * 1024), subject=direct, timeout=60)
                 for _ in range(6)
-            )
+            ),
+            *(
+                ask.ask("run", RUN, subject=direct, timeout=60, dspex_operation="run")
+                for _ in range(3)
+            ),
         ),
     )
 
@@ -144,7 +284,3 @@ async def test_a_shared_gpu_with_two_routers_and_without(
     assert {answer.code for answer in unrouted} == {"done"}
     assert len({answer.body["metadata"]["worker"] for answer in unrouted}) == 2
     assert model.most_active == 1
-
-
-def _beat(own: Stack, worker: str) -> Heartbeat:
-    return next(beat for beat in own.beats() if beat.worker == worker)

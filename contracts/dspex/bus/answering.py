@@ -23,7 +23,6 @@ from dspex.bus.recent import Recent, digest_of, other_request
 from dspex.bus.running import (
     Attempt,
     Identity,
-    Moved,
     Run,
     Runner,
     Superseded,
@@ -104,8 +103,8 @@ class Answerer:
                 await self._say(message.reply, AcceptedWord, request)
                 reply, events = await self._answer(request)
         except Superseded as why:
-            if isinstance(why, Moved) and request is not None:
-                await self._say(message.reply, MovedWord, request)
+            if why.word is not None and request is not None:
+                await self._say(message.reply, why.word, request, **why.said)
             return WorkerLost.code
         except Failure as failure:
             return await self._refuse(message, failure)

@@ -31,6 +31,7 @@ class Audience(Struct, frozen=True, kw_only=True):
         body_media: Their encoding.
         relays: The inbox gets the events of another request instead of its own.
         takes_claims: What is too large for a message may be an object for it.
+        gpu_mib: GPU memory that a router looked for, MiB; ``None``: it came without.
     """
 
     subjects: Subjects
@@ -47,6 +48,7 @@ class Audience(Struct, frozen=True, kw_only=True):
     body_media: str = encoding.JSON
     relays: bool = False
     takes_claims: bool = False
+    gpu_mib: int | None = None
 
     def event(self, kind: str) -> str:
         """Where an event of this kind is told."""
@@ -77,4 +79,5 @@ def audience_of(request: Request, subjects: Subjects, attempt: int) -> Audience:
         body_media=request.media,
         relays=request.stream == "inbox" and catalog.relays(request.operation),
         takes_claims=request.takes_claims,
+        gpu_mib=request.gpu_mib if request.router else None,
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from dspex.bus.running import Short
+from dspex.contracts.failures import NoWorker
 from dspex.contracts.heartbeats import Gpu
 
 if TYPE_CHECKING:
@@ -93,15 +95,31 @@ class Memory:
         ]
 
     @asynccontextmanager
-    async def reserve(self, mib: int) -> AsyncIterator[None]:
+    async def reserve(
+        self, mib: int, looked_for: int | None = None
+    ) -> AsyncIterator[None]:
         """Hold ``mib`` MiB of one GPU; wait until one has them free.
 
-        A process without a GPU has nothing to hold: its request runs.
+        A process without a GPU has nothing to hold: what was sent to it runs.
+
+        Args:
+            mib: How much.
+            looked_for: How much of it the router looked for that sent the request, and
+                can send it elsewhere; ``None``: no router did.
+
+        Raises:
+            Short: The request is to go elsewhere: no GPU here is large enough, or none
+                has so much free now and the router did not know.
+            NoWorker: No GPU here is large enough, and no router can look further.
         """
-        if not mib or not self._gpus():
+        gpus = self._gpus() if mib else []
+        if not mib or (looked_for is None and not gpus):
             yield
             return
-        uuid = await self._wait_for(mib << 20)
+        most = max((gpu.total for gpu in gpus), default=0) >> 20
+        if mib > most:
+            raise _too_large(mib, most) if looked_for is None else Short(mib)
+        uuid = await self._wait_for(mib, waits=looked_for is None or mib <= looked_for)
         try:
             yield
         finally:
@@ -110,13 +128,16 @@ class Memory:
             async with self._freed:
                 self._freed.notify_all()
 
-    async def _wait_for(self, size: int) -> str:
+    async def _wait_for(self, mib: int, *, waits: bool) -> str:
+        size = mib << 20
         while True:
             with self._alone() as alone:
                 if alone and (uuid := self._find(size)):
                     self._reserved[uuid] = self._reserved.get(uuid, 0) + size
                     self._tell()
                     return uuid
+            if alone and not waits:
+                raise Short(mib)
             try:
                 async with asyncio.timeout(LOOK_AGAIN if alone else SOON), self._freed:
                     await self._freed.wait()
@@ -136,6 +157,14 @@ class Memory:
     def _tell(self) -> None:
         if self._promises is not None:
             self._promises.tell(self._reserved)
+
+
+def _too_large(mib: int, most: int) -> NoWorker:
+    return NoWorker(
+        f"The request needs {mib} MiB of GPU memory. "
+        f"The largest GPU of this worker has {most} MiB.",
+        hint="Send it to a router, or to a pool with a larger GPU.",
+    )
 
 
 def _room(gpu: Gpu) -> int:

@@ -56,6 +56,7 @@ class Request(Struct, frozen=True, kw_only=True):
         cache: Whether a kept answer will do: ``use``, ``refresh``, ``off`` or empty.
         session: The session it is a turn of; empty: none.
         fence: That of the session's holder, as the router knows it.
+        gpu_mib: GPU memory that the router looked for, MiB.
         claim: Name of its body, where that is in the object store; empty: it is here.
         takes_claims: Whether the body of the reply may be there.
         headers: All headers, for trace context and for passing on.
@@ -81,6 +82,7 @@ class Request(Struct, frozen=True, kw_only=True):
     cache: str = ""
     session: str = ""
     fence: int = 0
+    gpu_mib: int = 0
     claim: str = ""
     takes_claims: bool = False
 
@@ -170,6 +172,7 @@ def _with_router_headers(request: Request, message: Message) -> Request:
         known=found.get(headers.KNOWN) == "once",
         session=token(session, headers.SESSION) if session else "",
         fence=_fence(found.get(headers.FENCE, "0")),
+        gpu_mib=int(_number(found.get(headers.GPU_MEMORY, "0"), headers.GPU_MEMORY)),
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
     nullcontext,
 )
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
@@ -18,7 +19,6 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming
 from dspex.bus.events import Events
-from dspex.bus.gpu import Memory
 from dspex.bus.incoming import DIRECT
 from dspex.bus.requested import tell_requested
 from dspex.bus.tasks import Tasks
@@ -38,6 +38,7 @@ from dspex.contracts.failures import (
 from dspex.contracts.requests import Body
 from dspex.contracts.session_requests import Turn
 from dspex.contracts.subjects import Subjects
+from dspex.contracts.words import MovedWord, ShortWord
 
 if TYPE_CHECKING:
     from dspex.bus.incoming import Request
@@ -58,7 +59,6 @@ class Identity(Struct, frozen=True, kw_only=True):
         operations: What it can do.
         request_timeout_s: Deadline of requests that bring none, seconds.
         dspy: Version of DSPy; empty without.
-        memory: GPU memory that requests declare; ``None``: none is counted.
     """
 
     subjects: Subjects
@@ -68,7 +68,6 @@ class Identity(Struct, frozen=True, kw_only=True):
     operations: frozenset[str]
     request_timeout_s: float = 120.0
     dspy: str = ""
-    memory: Memory | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -90,11 +89,35 @@ Run = Callable[[str, Body, Events], Awaitable[Outcome]]
 
 
 class Superseded(Exception):
-    """A router gave the request to another process: nobody is told its end here."""
+    """A router gave the request to another process: nobody is told its end here.
+
+    Attributes:
+        word: What the router is told, where that process is for it to find.
+        said: What the word says beside.
+    """
+
+    word: type[Word] | None = None
+    said: Mapping[str, Any] = MappingProxyType({})
 
 
 class Moved(Superseded):
     """Another process holds the session that the request is a turn of."""
+
+    word = MovedWord
+
+
+class Short(Superseded):
+    """The GPU of this process has not the memory that the request needs.
+
+    Args:
+        gpu_mib: How much that is.
+    """
+
+    word = ShortWord
+
+    def __init__(self, gpu_mib: int) -> None:
+        super().__init__()
+        self.said = {"gpu_memory_mib": gpu_mib}
 
 
 class Turns(Protocol):
@@ -168,7 +191,6 @@ class Runner:
     ) -> None:
         self._turns = turns
         self._identity = identity
-        self._memory = identity.memory
         self._slots = slots
         self._run = run
         self._tasks = Tasks()
@@ -218,7 +240,6 @@ class Runner:
                     self._watched(attempt, stays),
                     self._turn(attempt),
                     self._slots.take(),
-                    self._reserved(body),
                 ):
                     attempt.queue_ms = _ms_since(attempt.begun)
                     return await self._run_slot(attempt, body)
@@ -246,12 +267,6 @@ class Runner:
             worker=self._identity.worker,
         )
         return await self._run(operation, body, events)
-
-    def _reserved(self, body: Body) -> AbstractAsyncContextManager[None]:
-        """Hold the GPU memory that a request declares for as long as it runs."""
-        if self._memory is None:
-            return nullcontext()
-        return self._memory.reserve(body.options.gpu_memory_mib)
 
     @asynccontextmanager
     async def _watched(self, attempt: Attempt, stays: bool) -> AsyncIterator[None]:

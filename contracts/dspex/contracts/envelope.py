@@ -141,6 +141,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         attempt: Number of the dispatch that follows.
         lm: Language model to use instead of the one asked for; empty: that one.
         waited_ms: Milliseconds the request waited for its turn.
+        gpu_memory_mib: GPU memory that was looked for, MiB.
     """
 
     worker: str
@@ -151,6 +152,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     attempt: int = 1
     lm: str = ""
     waited_ms: float = 0.0
+    gpu_memory_mib: int = 0
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="kind"):

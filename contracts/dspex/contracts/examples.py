@@ -254,6 +254,7 @@ EVENTS: dict[str, Any] = {
 WORDS: dict[str, words.Words] = {
     "accepted": words.AcceptedWord(request=REQUEST, queued=0),
     "moved": words.MovedWord(request=REQUEST, queued=0, in_hand=1, yours=1),
+    "short": words.ShortWord(request=REQUEST, in_hand=1, gpu_memory_mib=20480),
     "busy": words.BusyWord(request=REQUEST, queued=64),
     "refused": words.RefusedWord(request=REQUEST, failure=FAILED),
     "failed": words.FailedWord(

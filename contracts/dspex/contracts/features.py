@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.contracts.optimizers import BetterTogether
-from dspex.contracts.program_parts import children
+from dspex.contracts.program_parts import children, programs_of
 from dspex.contracts.requests import Predict
 
 if TYPE_CHECKING:
@@ -30,22 +30,19 @@ def needed(body: Body) -> frozenset[str]:
         return NONE if body.adapter is None else frozenset(_adapter(body.adapter))
     said: Any = body
     found = _adapter(getattr(said, "adapter", None)) | _tools(said)
-    for name in ("program", "teacher"):
-        found |= _of_program(getattr(said, name, None))
-    optimizer = getattr(said, "optimizer", None)
-    if optimizer is not None:
+    for _, program in programs_of(said):
+        found |= _of_program(program)
+    if (optimizer := getattr(said, "optimizer", None)) is not None:
         found |= _optimizers(optimizer)
-        for one in getattr(optimizer, "programs", ()):
-            found |= _of_program(one)
     return frozenset(found)
 
 
-def _of_program(program: Program | None) -> set[str]:
+def _of_program(program: Program) -> set[str]:
     found: set[str] = set()
     waiting = [program]
     while waiting:
         one = waiting.pop()
-        if one is None or isinstance(one, str):
+        if isinstance(one, str):
             continue
         module = str(one.__struct_config__.tag)
         found |= {f"module:{module}"} if module in MODULES else set()

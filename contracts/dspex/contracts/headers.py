@@ -78,6 +78,10 @@ SESSION = "Dspex-Session"
 FENCE = "Dspex-Fence"
 """Who may write to that session: grows from holder to holder."""
 
+GPU_MEMORY = "Dspex-Gpu-Memory"
+"""GPU memory that the router looked for, MiB: who finds that it takes more, and has not
+so much free, sends the request back."""
+
 TOOL = "dspex-tool"
 """No header: the metadata of a service's endpoint that is a tool, as JSON."""
 EXPECTED_STREAM = "Nats-Expected-Stream"

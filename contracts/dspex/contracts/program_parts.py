@@ -14,10 +14,10 @@ from dspex.contracts.program_specs import (
 from dspex.contracts.walking import path_of
 
 if TYPE_CHECKING:
-    from dspex.contracts.program_specs import Program, Specification
+    from dspex.contracts.program_specs import Program
 
 
-def children(spec: Specification) -> list[tuple[str, Program]]:
+def children(spec: Any) -> list[tuple[str, Program]]:
     """The programs inside a specification, with their paths in it."""
     found: list[tuple[str, Program]] = []
     for name in ("program", "teacher", "otherwise"):
@@ -33,6 +33,12 @@ def children(spec: Specification) -> list[tuple[str, Program]]:
             (path_of(["cases", value]), inner) for value, inner in spec.cases.items()
         ]
     return found
+
+
+def programs_of(body: Any) -> list[tuple[str, Program]]:
+    """The programs that a request names, with their paths in it."""
+    others = children(getattr(body, "optimizer", None))
+    return children(body) + [(f"optimizer.{path}", one) for path, one in others]
 
 
 def is_self_contained(program: Program) -> bool:

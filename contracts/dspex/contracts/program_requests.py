@@ -244,6 +244,7 @@ class DescribedProgram(Struct, frozen=True, kw_only=True):
             ``python:<name>`` for a program of its configuration, or ``mcp:<name>``
             for an MCP server of it.
         dspy: Releases of DSPy that have all its modules, such as ``>=2.6``.
+        gpu_memory_mib: GPU memory that a run of it needs, MiB.
         name: Of the stored program; empty for a specification.
         version: Of the stored program; 0 for a specification.
     """
@@ -256,6 +257,7 @@ class DescribedProgram(Struct, frozen=True, kw_only=True):
     programs: list[str]
     needs: list[str]
     dspy: str
+    gpu_memory_mib: int = 0
     name: str = ""
     version: int = 0
 

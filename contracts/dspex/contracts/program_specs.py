@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from dspex.contracts.program_functions import Name, Remote, Reward, Tools
 from dspex.contracts.program_metrics import Metric
-from dspex.contracts.requests import Adapter, LmConfig
+from dspex.contracts.requests import Adapter, GpuMib, LmConfig
 from dspex.contracts.signatures import SignatureSpec
 
 MAX_DEPTH = 8
@@ -44,12 +44,14 @@ class _Spec(
             it that name none; default: that of the request.
         config: What to change about that language model.
         adapter: How its prompts are written.
+        gpu_memory_mib: GPU memory that one run of it needs, MiB.
     """
 
     format: Literal[1] = 1
     lm: str | None = None
     config: LmConfig = field(default_factory=LmConfig)
     adapter: Adapter | None = None
+    gpu_memory_mib: GpuMib = 0
 
 
 class Signed(_Spec, frozen=True, kw_only=True):

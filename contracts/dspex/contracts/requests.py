@@ -19,6 +19,11 @@ ContentType = Literal[
     "application/vnd.apache.arrow.stream",
 ]
 
+MAX_GPU_MIB = 1 << 24
+"""GPU memory that can be declared at most, MiB: more than any machine has."""
+
+GpuMib = Annotated[int, Meta(ge=0, le=MAX_GPU_MIB)]
+
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a request wants to be treated.
@@ -38,7 +43,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idempotent: bool | None = None
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     dspy: Annotated[str, Meta(max_length=100)] | None = None
-    gpu_memory_mib: Annotated[int, Meta(ge=0)] = 0
+    gpu_memory_mib: GpuMib = 0
 
 
 class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

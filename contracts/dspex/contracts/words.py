@@ -36,6 +36,16 @@ class MovedWord(Word, frozen=True, kw_only=True, tag="moved"):
     """It does not hold the session that the request is a turn of: look who does."""
 
 
+class ShortWord(Word, frozen=True, kw_only=True, tag="short"):
+    """Its GPU has not free what the program declares: choose by that.
+
+    Attributes:
+        gpu_memory_mib: GPU memory that the request needs, MiB.
+    """
+
+    gpu_memory_mib: int
+
+
 class RefusedWord(Word, frozen=True, kw_only=True, tag="refused"):
     """It cannot take the request, and neither could another; the router says so.
 
@@ -84,4 +94,12 @@ class FinishedWord(Word, frozen=True, kw_only=True, tag="finished"):
     deltas: list[Text] = field(default_factory=list)
 
 
-Words = AcceptedWord | BusyWord | MovedWord | RefusedWord | FailedWord | FinishedWord
+Words = (
+    AcceptedWord
+    | BusyWord
+    | MovedWord
+    | ShortWord
+    | RefusedWord
+    | FailedWord
+    | FinishedWord
+)

@@ -90,6 +90,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         dspy: Releases of DSPy that may run it, as a version specifier; empty: any.
         features: What not every worker has, such as ``module:rlm``.
         gpu_mib: GPU memory it needs, MiB.
+        gpu_field: Where that is said.
         tried: Incarnations that fell through already.
         holder: The incarnation that holds the session it is a turn of; empty: none.
         known: Whether it goes to who had this very request, and so has its end, or
@@ -105,6 +106,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     dspy: str = ""
     features: frozenset[str] = NONE
     gpu_mib: int = 0
+    gpu_field: str = "options.gpu_memory_mib"
     tried: frozenset[str] = frozenset()
     holder: str = ""
     known: bool = False
@@ -322,8 +324,9 @@ def _nobody_fits(wanted: Wanted, able: list[Target], most: int) -> NoWorker | No
         return NoWorker(
             f"No worker has {wanted.gpu_mib} MiB of GPU memory free. "
             f"The most there is: {most} MiB.",
-            field="options.gpu_memory_mib",
-            hint="Send it again when others are done, or declare less.",
+            field=wanted.gpu_field,
+            hint="Send it again when others are done, declare less, or run less of it "
+            "side by side.",
             retry_after_ms=1000,
         )
     return None

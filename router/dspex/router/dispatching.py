@@ -236,6 +236,7 @@ class Dispatcher:
             attempt=ticket.attempt + 1,
             lm=wanted.lm if wanted.lm != ticket.asked_lm else "",
             waited_ms=round(ticket.waited_ms, 3),
+            gpu_memory_mib=wanted.gpu_mib,
         )
         return Choice(decision=decision, target=target, wanted=wanted, lm=lm)
 
@@ -357,6 +358,8 @@ def _held(target: Target, gpu_mib: int) -> Iterator[None]:
 async def _fallen(ticket: Ticket, choice: Choice, fallen: Fallen) -> Wanted:
     """What is wanted after a choice fell through."""
     wanted = replace(choice.wanted, why_again=f"after_{fallen.why}")
+    if fallen.gpu_mib > wanted.gpu_mib:
+        wanted = replace(wanted, gpu_mib=fallen.gpu_mib, gpu_field="program")
     worker = choice.decision.worker
     if ticket.seat is not None:
         return await ticket.seat.fell(fallen.why, wanted, worker)

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dspex.bus.recent import digest_of, other_request
 from dspex.bus.requested import tell_requested
 from dspex.bus.running import is_idempotent
-from dspex.contracts import catalog, encoding
+from dspex.contracts import catalog, encoding, gpu_memory
 from dspex.contracts.envelope import Delta, Done, Failed, failed
 from dspex.contracts.failures import (
     DeadlineExceeded,
@@ -120,10 +120,10 @@ class RequestHandler:
         """
         async with ticket.events.whole(ticket.request) as request:
             body, digest = await self._check(ticket, request)
+        wanted = self._wanted(ticket, body)
         if request.claim:  # who answers reads it again; here it only takes memory
             body = Body(options=body.options)
         del request
-        wanted = self._wanted(ticket, body)
         while True:
             try:
                 end = await self._same_request(ticket, wanted)
@@ -201,7 +201,8 @@ class RequestHandler:
             pools=pools,
             dspy=read_versions(options.dspy) if options.dspy else "",
             features=needed(body),
-            gpu_mib=options.gpu_memory_mib,
+            gpu_mib=gpu_memory.declared(body),
+            gpu_field=gpu_memory.field_of(body),
         )
 
     async def _same_request(

@@ -38,6 +38,7 @@ from dspex.contracts.words import (
     FinishedWord,
     MovedWord,
     RefusedWord,
+    ShortWord,
     Words,
 )
 
@@ -59,16 +60,24 @@ TAKEN = "taken"
 """Another router gave the session away meanwhile."""
 MOVED = "moved"
 """Another process than the one chosen holds the session."""
+SHORT = "short"
+"""Its GPU has not the memory that the program declares."""
 
-_WHY = {BusyWord: BUSY, MovedWord: MOVED}
+_WHY = {BusyWord: BUSY, MovedWord: MOVED, ShortWord: SHORT}
 
 
 class Fallen(Exception):
-    """A choice fell through before anything had started."""
+    """A choice fell through before anything had started.
 
-    def __init__(self, why: str) -> None:
+    Attributes:
+        why: As above.
+        gpu_mib: GPU memory that the request turned out to need, MiB.
+    """
+
+    def __init__(self, why: str, gpu_mib: int = 0) -> None:
         super().__init__(why)
         self.why = why
+        self.gpu_mib = gpu_mib
 
 
 class Sender:
@@ -193,8 +202,8 @@ class Sender:
         target.hear_word(word, self.clock())
         self.heard(target)
         match word:
-            case BusyWord() | MovedWord():
-                raise Fallen(_WHY[type(word)])
+            case BusyWord() | MovedWord() | ShortWord():
+                raise Fallen(_WHY[type(word)], getattr(word, "gpu_memory_mib", 0))
             case RefusedWord():
                 raise failure(word.failure)
             case FinishedWord():
@@ -246,6 +255,7 @@ class Sender:
             headers.TENANT: tenant,
             headers.LM: decision.lm,
             headers.RETURN: "reply" if keep else "",
+            headers.GPU_MEMORY: str(decision.gpu_memory_mib or ""),
             headers.BODY: request.claim or (ACCEPT if request.takes_claims else ""),
         }
         if ticket.seat is not None:

@@ -19,13 +19,15 @@ from dspex.contracts.envelope import failed
 from dspex.contracts.failures import BusUnavailable, WorkerLost
 from dspex.contracts.heartbeats import Gpu
 from dspex.contracts.subjects import Subjects
-from dspex.contracts.words import RefusedWord
+from dspex.contracts.words import RefusedWord, ShortWord
 from dspex.router.caching import Answer, Cache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dspex.bus.core import Handler, Subscription
+
+STORED: dict[str, Any] = {"program": "stored", "inputs": {}}
 
 
 @pytest.fixture(name="scene")
@@ -178,6 +180,41 @@ async def test_a_copy_needs_no_memory(scene: Scene) -> None:
 
     await has_it.finish(await has_it.runs.next())
     assert (await question.reply()).metadata.worker == "a"
+
+
+async def test_a_program_turns_out_to_need_memory(scene: Scene) -> None:
+    """Who finds that a program needs more memory than it has is not asked again."""
+    gpu = Gpu(name="H", uuid="g", total=8 << 30, free=8 << 30)
+    small = await scene.worker("a", operations=["run"], gpus=[gpu])
+    question = await scene.ask(STORED, operation="run")
+    run = await small.runs.next()
+    await small.accept(run)
+    more = replace(gpu, uuid="h", total=20 << 30, free=20 << 30)
+    large = await scene.worker("b", operations=["run"], gpus=[more])
+    request = run.headers["Dspex-Request"]
+
+    await small.say(run, ShortWord(request=request, gpu_memory_mib=9000))
+
+    again = await large.runs.next()
+    assert "Dspex-Gpu-Memory" not in run.headers
+    assert again.headers["Dspex-Gpu-Memory"] == "9000"
+    assert again.headers["Dspex-Reason"] == "only_candidate_after_short"
+    await large.finish(again)
+    assert (await question.reply()).metadata.worker == "b"
+
+
+async def test_a_program_that_nobody_has_memory_for(scene: Scene) -> None:
+    """The client is told that it is the program that needs so much."""
+    worker = await scene.worker("a", operations=["run"])
+    question = await scene.ask(STORED, operation="run")
+    run = await worker.runs.next()
+    request = run.headers["Dspex-Request"]
+
+    await worker.say(run, ShortWord(request=request, gpu_memory_mib=9000))
+
+    told = await question.reply()
+    assert (told.code, told.field) == ("no_worker", "program")
+    assert "9000 MiB" in told.message
 
 
 async def test_a_copy_passes_a_breaker() -> None:

@@ -20,7 +20,7 @@ from dspex.contracts.sessions import ClosedEntry, Opened, SessionSettings
 from dspex.contracts.subjects import Subjects
 from dspex.router.asking import look_at
 from dspex.router.choosing import Wanted
-from dspex.router.sending import BUSY, MOVED, NOT_HELD, TAKEN, Fallen
+from dspex.router.sending import BUSY, MOVED, NOT_HELD, SHORT, TAKEN, Fallen
 from dspex.router.sessions import MOVES, Seat, Sessions
 from dspex.router.targets import Targets
 
@@ -179,6 +179,20 @@ async def test_full_before_it_held(room: Room) -> None:
 
     again = await seat.aim(await seat.fell(BUSY, WANTED, "a"))
 
+    assert (again.holder, again.tried) == ("", frozenset({"a"}))
+
+
+async def test_short_of_memory(room: Room) -> None:
+    """A session moves from a holder whose GPU has not the memory for its turn."""
+    await room.opened()
+    await held(room.router(), "a")
+    seat = Seat(room.router(), *KEY)
+    wanted = await seat.aim(WANTED)
+    await seat.bind(wanted, decided("a"))
+
+    again = await seat.aim(await seat.fell(SHORT, wanted, "a"))
+
+    assert wanted.holder == "a"
     assert (again.holder, again.tried) == ("", frozenset({"a"}))
 
 

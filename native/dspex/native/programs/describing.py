@@ -45,6 +45,7 @@ def describe(node: Node, name: str = "", version: int = 0) -> DescribedProgram:
         programs=sorted({one.reference for one in parts if one.reference}),
         needs=_needs(parts),
         dspy=_releases(parts),
+        gpu_memory_mib=node.gpu_memory_mib,
         name=name,
         version=version,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from dspex.contracts import versions
+from dspex.contracts import gpu_memory, versions
 from dspex.contracts.program_parts import children
 
 if TYPE_CHECKING:
@@ -79,6 +79,14 @@ class Node:
     def module(self) -> str:
         """Which module or composition it is; empty for one not looked up."""
         return str(self.spec.__struct_config__.tag) if self.spec is not None else ""
+
+    @property
+    def gpu_memory_mib(self) -> int:
+        """What a run of it needs, as far as it was looked up."""
+        if self.spec is None:
+            return 0
+        parts = [part.node.gpu_memory_mib for part in self.parts]
+        return gpu_memory.of_specification(self.spec, parts)
 
     def walk(self) -> Iterator[Node]:
         """It and all in it."""

@@ -11,6 +11,8 @@ from dspex.services.worker.evaluating import Evaluation, plain
 from dspex.services.worker.optimizing import Optimization, learned_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspex.bus.events import Events
     from dspex.contracts.program_functions import Remote
     from dspex.contracts.program_metrics import Metric
@@ -23,7 +25,7 @@ Learning = Evaluate | Optimize
 
 async def learn(
     asked: Learning,
-    node: Node,
+    nodes: Mapping[str, Node],
     runner: ProgramRunner,
     events: Events,
     lms: LanguageModels,
@@ -32,7 +34,7 @@ async def learn(
 
     Args:
         asked: What was asked.
-        node: The program, checked.
+        nodes: The programs of the request, checked, by their paths in it.
         runner: Makes instances, and calls functions and operations.
         events: Where progress is told.
         lms: The worker's language models.
@@ -41,18 +43,13 @@ async def learn(
         Failure: It cannot be done.
     """
     _check_subjects(asked, runner, events)
+    node = nodes["program"]
     if isinstance(asked, Evaluate):
         module = runner.build(node)
         return plain(await Evaluation(asked, node, module, events, lms).run())
     optimization = Optimization(asked, node, runner.build, events, lms)
-    teacher = None
-    if asked.teacher is not None:
-        teacher = await runner.prepared(asked.teacher, events.audience, "teacher")
-    others = [
-        await runner.prepared(one, events.audience, f"optimizer.programs[{index}]")
-        for index, one in enumerate(getattr(asked.optimizer, "programs", ()))
-    ]
-    made, calls = await optimization.run(teacher, others)
+    others = [one for path, one in nodes.items() if path.startswith("optimizer.")]
+    made, calls = await optimization.run(nodes.get("teacher"), others)
     score = await optimization.score(made)
     outputs = learned_outputs(asked, made, calls, score)
     if asked.put_as is not None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import traceback
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
 from cachetools import LRUCache
 
-from dspex.bus.running import Outcome
+from dspex.bus.gpu import Memory
+from dspex.bus.running import Outcome, Superseded
+from dspex.contracts import gpu_memory
 from dspex.contracts.failures import Failure, InvalidSignature
 from dspex.contracts.learning_requests import Optimize
+from dspex.contracts.program_parts import programs_of
 from dspex.contracts.program_requests import React, as_specification
 from dspex.contracts.program_specs import PythonSpec
 from dspex.contracts.requests import Predict
@@ -31,11 +35,11 @@ from dspex.services.worker.learning import Learning, learn
 from dspex.services.worker.running import ProgramRunner
 from dspex.services.worker.signatures import dspy_signature
 from dspex.services.worker.streaming import Last, run_streaming
-from dspex.services.worker.threads import EventsFromThread, Threads
+from dspex.services.worker.threads import EventsFromThread, Home, Threads
 from dspex.services.worker.usage import counting, total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dspex.bus.events import Events
     from dspex.contracts.program_requests import RunProgram
@@ -43,6 +47,9 @@ if TYPE_CHECKING:
     from dspex.contracts.requests import Body
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.lms import LanguageModels
+
+    Hold = Callable[[int], Awaitable[None]]
+    """Holds so many MiB of GPU memory until the request has ended."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,7 @@ class Programs:
         default_lm: Name of the one used by requests that name none.
         threads: Where requests run that must have a thread of their own.
         runner: Runs programs that are data.
+        memory: GPU memory that they declare; default: there is none.
     """
 
     _MODULES: ClassVar[dict[str, Callable[..., dspy.Module]]] = {
@@ -71,11 +79,13 @@ class Programs:
         default_lm: str,
         threads: Threads | None = None,
         runner: ProgramRunner | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._threads = threads
         self._lms = lms
         self._default_lm = default_lm
         self._runner = runner or ProgramRunner()
+        self._memory = memory or Memory(list)
         self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
 
     def start(self) -> None:
@@ -94,13 +104,12 @@ class Programs:
 
         Raises:
             Failure: What DSPy or the provider raised, as the contract names it.
+            Superseded: It is to go to a process with more GPU memory.
         """
         try:
-            if self._threads is None:
-                return await self._run(operation, body, events)
-            there: Any = EventsFromThread(events)
-            return await self._threads.run(lambda: self._run(operation, body, there))
-        except Failure:
+            async with AsyncExitStack() as held:
+                return await self._run_holding(operation, body, events, held)
+        except (Failure, Superseded):
             raise
         except Exception as error:
             failure = to_failure(error, secrets=self._lms.secrets)
@@ -110,24 +119,43 @@ class Programs:
                 _log.warning(failure.message, extra={"traceback": where})
             raise failure from error
 
-    async def _run(self, operation: str, body: Body, events: Events) -> Outcome:
+    async def _run_holding(
+        self, operation: str, body: Body, events: Events, held: AsyncExitStack
+    ) -> Outcome:
+        """Do it, in a thread where that must be; what it holds is held on this loop."""
+        home, looked_for = Home(), events.audience.gpu_mib
+
+        async def hold(mib: int) -> None:
+            reserved = self._memory.reserve(mib, looked_for)
+            await home.do(held.enter_async_context(reserved))
+
+        if self._threads is None:
+            return await self._run(operation, body, events, hold)
+        there: Any = EventsFromThread(events)
+        return await self._threads.run(lambda: self._run(operation, body, there, hold))
+
+    async def _run(
+        self, operation: str, body: Body, events: Events, hold: Hold
+    ) -> Outcome:
         if isinstance(body, Predict):
+            await hold(body.options.gpu_memory_mib)
             return await self._run_module(operation, body, events)
-        return await self._run_program(body, events)  # type: ignore[arg-type]
+        return await self._run_program(body, events, hold)  # type: ignore[arg-type]
 
     async def _run_program(
-        self, asked: RunProgram | React | Learning, events: Events
+        self, asked: RunProgram | React | Learning, events: Events, hold: Hold
     ) -> Outcome:
-        if isinstance(asked, React):
-            program: Program = as_specification(asked)
-            path = ""
-        else:
-            program, path = asked.program, "program"
         used: dict[str, str] = {}
         if isinstance(asked, Learning):
             operations = self._runner.operations
             asked, used = await with_examples(asked, operations, events.audience)
-        node = await self._runner.prepared(program, events.audience, path)
+        nodes = {
+            path: await self._runner.prepared(program, events.audience, path)
+            for path, program in _programs(asked)
+        }
+        needs = [one.gpu_memory_mib for one in nodes.values()]
+        await hold(gpu_memory.of_request(asked, needs))
+        node = next(iter(nodes.values()))
         call = Call(
             lms=self._lms,
             functions=self._runner.functions,
@@ -142,7 +170,7 @@ class Programs:
         ):
             if isinstance(asked, Learning):
                 runner = self._runner
-                outputs = await learn(asked, node, runner, events, self._lms) | used
+                outputs = await learn(asked, nodes, runner, events, self._lms) | used
             else:
                 outputs = await self._runner.run(node, asked.inputs, events)
         asked_lm = getattr(node.spec, "lm", None) or call.lm
@@ -204,6 +232,13 @@ def _starts_threads(asked: Any, node: Node) -> bool:
     """Whether threads of DSPy's own may run parts of a program."""
     own = any(isinstance(one.spec, PythonSpec) for one in node.walk())
     return own or isinstance(asked, Optimize)
+
+
+def _programs(asked: Body) -> list[tuple[str, Program]]:
+    """The programs of a request, with their paths in it; first the one it is about."""
+    if isinstance(asked, React):
+        return [("", as_specification(asked))]
+    return programs_of(asked)
 
 
 def _outputs(

@@ -108,10 +108,10 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     encoding.read_tables_with(ArrowTables())
     pool = _pool(context.configuration, name)
     lms = _language_models(context, pool)
-    code = sandbox()
-    found = _profile(context.configuration, name, _gpu_memory(context), lacking(code))
+    code, memory = sandbox(), _gpu_memory(context)
+    found = _profile(context.configuration, name, memory, lacking(code))
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
-    programs = Programs(lms, pool.lm, threads, _program_runner(context, code))
+    programs = Programs(lms, pool.lm, threads, _program_runner(context, code), memory)
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
     leaving = Leaving(context.stop)
@@ -272,7 +272,6 @@ def _profile(
             operations=frozenset(operations + spare),
             request_timeout_s=pool.request_timeout_s,
             dspy=dspy.__version__,
-            memory=memory,
         ),
         direct=(subjects.pool_run(name), subjects.tenant_pool_runs(name)),
         queue=name,
