@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.connection import NatsBus
 
-pytestmark = [pytest.mark.nats, pytest.mark.dspy]
+pytestmark = [pytest.mark.nats, pytest.mark.dspy, pytest.mark.xdist_group("releases")]
 
 MIXED: dict[str, Any] = {
     "signature": "text, limits: dict[str, int] -> label: Literal['a', 'b'], "
