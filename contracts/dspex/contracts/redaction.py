@@ -250,11 +250,13 @@ def _any_of(texts: set[str]) -> re.Pattern[str]:
 
 def _forms(text: str) -> Iterable[str]:
     """A text as prompts, replies, failures and JSON may hold it."""
+    shown = repr(text)[1:-1]
     quoted = (
         text,
         json.dumps(text)[1:-1],
         json.dumps(text, ensure_ascii=False)[1:-1],
-        repr(text)[1:-1],
+        shown,
+        shown.replace("\\'", "'"),  # where only its beginning, without any ", is shown
         html.escape(text),
         html.escape(text, quote=False),
     )

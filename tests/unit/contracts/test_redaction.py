@@ -6,7 +6,7 @@ import html
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dspex.contracts.journaling import Redact
@@ -60,6 +60,7 @@ def test_nothing_else_changes(message: object) -> None:
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(secret=SECRETS.filter(lambda text: len(text.strip()) > 20))
+@example(secret="s3cr00000'\x7f00000000\"000000")  # quoted otherwise than its beginning
 def test_the_beginning_of_a_value(secret: str) -> None:
     """A text that quotes only the beginning of a value is left out as a whole."""
     found = redaction("inputs.ssn")
