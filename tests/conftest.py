@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +20,10 @@ from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the programs
+# that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test asserts an absolute time: machines are as fast as they are.
 settings.register_profile("dspex", deadline=None)

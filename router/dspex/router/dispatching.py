@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from dspex.contracts.envelope import Accepted, Decision, Failed
+from dspex.contracts.envelope import Accepted, Decision, Failed, failed
 from dspex.contracts.failures import (
     BadRequest,
     DeadlineExceeded,
@@ -85,6 +85,7 @@ class Dispatcher:
                 answer.
         """
         last: Failed | None = None
+        worker = ""
         ticket.was_busy = False
         while True:
             try:
@@ -97,15 +98,25 @@ class Dispatcher:
                     continue
                 if last is None:
                     raise
-                return last  # what the client needs to know is why the first one failed
+                # What the client needs to know is why the first one failed.
+                return await self._explained(ticket, worker, last)
             if isinstance(end, FinishedWord):
                 return end
             if end is None:
                 continue
+            worker = choice.decision.worker
             again = self._after(ticket, choice, end)
             if again is None:
-                return end
+                return await self._explained(ticket, worker, end)
             wanted, last = await self._prepare(ticket, choice, again, end), end
+
+    async def _explained(self, ticket: Ticket, worker: str, end: Failed) -> Failed:
+        """The failure, with the reason of the worker's end if that was it."""
+        if end.code != WorkerLost.code:
+            return end
+        within = min(self._parts.settings.reason, ticket.remaining)
+        why = await self._parts.ends.why(worker, within)
+        return failed(ticket.request.id, why) if why else end
 
     async def _hopes(self, ticket: Ticket, wanted: Wanted, last: Failed | None) -> bool:
         """Wait a little for somebody who starts, or comes back, or is started anew."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from dspex.contracts.sharing import Fallback
     from dspex.router.caching import Cache
+    from dspex.router.ends import Ends
     from dspex.router.estimates import ServiceTimes
     from dspex.router.health import Health
     from dspex.router.places import Places
@@ -27,6 +28,7 @@ class Parts:
 
     Attributes:
         targets: Everybody there is.
+        ends: Why those who are gone have ended.
         places: Who may go where now.
         sender: Sends and follows.
         health: Breakers and the retry budget.
@@ -41,6 +43,7 @@ class Parts:
     """
 
     targets: Targets
+    ends: Ends
     places: Places
     sender: Sender
     health: Health

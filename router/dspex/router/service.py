@@ -30,8 +30,8 @@ from dspex.contracts.envelope import failed
 from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
 from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
-from dspex.router import ends
 from dspex.router.caching import Cache
+from dspex.router.ends import Ends, listen
 from dspex.router.estimates import ServiceTimes
 from dspex.router.handling import RequestHandler
 from dspex.router.health import Health
@@ -109,7 +109,7 @@ class Router:
     async def start(self) -> None:
         """Learn who is there, then take requests."""
         await self._bus.subscribe(self._subjects.heartbeats(), self._hear)
-        await ends.listen(self._bus, self._subjects, self._parts)
+        await listen(self._bus, self._subjects, self._parts)
         self._stop_watching = self._bus.when_back(self._back)
         await self._bus.publish(self._subjects.discover())
         await asyncio.sleep(self._settings.learning)
@@ -213,6 +213,7 @@ class Router:
         sender.clock, sender.heard = self._clock, places.heard
         return Parts(
             targets=self.targets,
+            ends=Ends(),
             places=places,
             sender=sender,
             health=Health(self.targets, self._breaker_changed, settings.slow_call),

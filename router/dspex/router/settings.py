@@ -19,6 +19,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         picks: Times one request is sent somewhere before it is given up.
         handshake: Without a word for this long a process is suspect.
         check: Between two looks whether the process of a request still lives.
+        reason: How long a request that fails with its worker waits for the supervisor,
+            who may say why.
         pings: Between two looks whether silent processes that hold requests are there.
         queue: Most requests that wait for one pool.
         queue_timeout: Longest wait for a place.
@@ -44,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     picks: int = 64
     handshake: float = 0.25
     check: float = 0.5
+    reason: float = 1.0
     pings: float = 0.25
     queue: int = 1000
     queue_timeout: float = 30.0

@@ -14,6 +14,7 @@ from dspex.contracts import encoding, headers
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Event, Metadata, Reply
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.pools import WorkerNotice
 from dspex.contracts.subjects import Subjects
 from dspex.contracts.words import AcceptedWord, BusyWord, FinishedWord, Words
 from dspex.router.service import Router
@@ -29,7 +30,13 @@ PATIENCE = 10.0
 """Seconds after which what a test waits for will not come any more."""
 
 QUICK = Settings(
-    learning=0, handshake=0.02, check=0.02, grace=0.3, expire=0.01, hope=0.05
+    learning=0,
+    handshake=0.02,
+    check=0.02,
+    grace=0.3,
+    expire=0.01,
+    hope=0.05,
+    reason=0.05,
 )
 """Waiting times for tests; when a process is lost, the scene's own clock says."""
 
@@ -243,6 +250,22 @@ class Scene:
                 # More than once: a router that did not run for a while forgives.
                 self.seconds += 3.1
                 await asyncio.sleep(0.01)
+
+    async def tell_end(self, name: str, code: str, reason: str) -> None:
+        """Say why a worker ended, as its supervisor does."""
+        notice = WorkerNotice(
+            supervisor="supervisor-1",
+            host="here",
+            pool="light",
+            name="light-1",
+            worker=name,
+            pid=1,
+            state="ended",
+            code=code,
+            reason=reason,
+        )
+        subject = self.subjects.notice("worker")
+        await self.bus.publish(subject, encoding.encode(notice))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the router take in what it was told, until something holds."""

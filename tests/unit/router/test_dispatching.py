@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.router.scene import FakeWorker, Scene, kind_of
+from msgspec.structs import replace
+from tests.unit.router.scene import BODY, PATIENCE, QUICK, FakeWorker, Scene, kind_of
 
 from dspex.bus.core import connection_lost
 from dspex.contracts.envelope import Done, failed
@@ -192,6 +193,21 @@ async def test_worker_lost(scene: Scene) -> None:
     assert (reply.code, reply.retryable) == ("worker_lost", True)
     assert "'a'" in reply.message
     assert kind_of((await question.events("failed"))[-1]) == "failed"
+
+
+async def test_the_reason_comes_late() -> None:
+    """What a supervisor says just after a worker was found to be gone is told."""
+    async with Scene(settings=replace(QUICK, reason=PATIENCE)) as scene:
+        worker = await scene.worker("a")
+        question = await scene.ask(BODY | {"options": {"idempotent": False}})
+
+        await worker.accept(await worker.runs.next())
+        await scene.lose("a")
+        await scene.tell_end("a", "resource_cpu", "was kept busy")
+
+        reply = await question.reply()
+    assert reply.code == "resource_cpu"
+    assert "was kept busy" in reply.message
 
 
 async def test_silent_before_accepting(scene: Scene) -> None:
