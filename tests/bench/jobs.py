@@ -59,7 +59,7 @@ async def job_throughput(rig: Rig) -> Findings:
             f"{says[name]}; {CLIENTS} clients, two workers, a model that takes no time."
         )
         found.append(
-            Result(name=f"jobs.{name}", value=value, unit="/s", spread=spread, how=how)
+            Result(name=f"jobs_{name}", value=value, unit="/s", spread=spread, how=how)
         )
     return Findings(results=found)
 
@@ -77,7 +77,7 @@ async def job_durability(rig: Rig) -> Findings:
             f"jobs stored per second (message and record), {CLIENTS} at a time, "
             f"sync_interval: {says}, one server."
         )
-        name = f"job_submissions.{sync}"
+        name = f"job_submissions_{sync}"
         found.append(Result(name=name, value=value, unit="/s", spread=spread, how=how))
     return Findings(results=found)
 

@@ -69,7 +69,7 @@ async def _cost(rig: Rig) -> list[Result]:
     value, spread = middle(ratios)
     return [
         Result(
-            name="journal: p50",
+            name="journal_p50",
             value=on / off,
             unit="x",
             bar=Bar(1.25),
@@ -78,7 +78,7 @@ async def _cost(rig: Rig) -> list[Result]:
             "model takes no time.",
         ),
         Result(
-            name="journal: throughput",
+            name="journal_throughput",
             value=value,
             unit="x",
             spread=spread,
@@ -87,7 +87,7 @@ async def _cost(rig: Rig) -> list[Result]:
             f"{SECONDS:g} s each.",
         ),
         Result(
-            name="journal: size",
+            name="journal_size",
             value=size,
             unit="bytes",
             how="what the stream grows by for one predict of one model call.",
