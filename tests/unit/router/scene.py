@@ -263,6 +263,7 @@ class Scene:
             state="ended",
             code=code,
             reason=reason,
+            at=0,
         )
         subject = self.subjects.notice("worker")
         await self.bus.publish(subject, encoding.encode(notice))
