@@ -251,8 +251,8 @@ class Scene:
                 self.seconds += 3.1
                 await asyncio.sleep(0.01)
 
-    async def tell_end(self, name: str, code: str, reason: str) -> None:
-        """Say why a worker ended, as its supervisor does."""
+    async def tell_busy(self, name: str, reason: str) -> None:
+        """Say that a worker was ended for its CPU time, as its supervisor does."""
         notice = WorkerNotice(
             supervisor="supervisor-1",
             host="here",
@@ -261,7 +261,7 @@ class Scene:
             worker=name,
             pid=1,
             state="ended",
-            code=code,
+            code="resource_cpu",
             reason=reason,
             at=0,
         )

@@ -203,7 +203,7 @@ async def test_the_reason_comes_late() -> None:
 
         await worker.accept(await worker.runs.next())
         await scene.lose("a")
-        await scene.tell_end("a", "resource_cpu", "was kept busy")
+        await scene.tell_busy("a", "was kept busy")
 
         reply = await question.reply()
     assert reply.code == "resource_cpu"
