@@ -34,7 +34,12 @@ CONFIGURATION = """
 command = {python}
 args = [{server}, {notes}]
 env = {{ NAMED = "yes" }}
-tools = ["read", "number.add", "fail", "sleep", "crash", "environ"]
+tools = ["read", "number.add", "fail", "crash", "environ"]
+
+[mcp.slow]
+command = {python}
+args = [{server}, "/dev/null"]
+tools = ["sleep"]
 timeout_s = 1.0
 
 [mcp.elsewhere]
@@ -145,7 +150,8 @@ async def test_failures_are_observations(ask: Asker, model: ScriptedModel) -> No
     """The agent is told of what fails, is too slow, or gets the wrong arguments."""
     script(model, act("fail"), act("sleep"), act("read", path=3))
 
-    found = await ask.ask("react", named("fail", "sleep", "read"))
+    asked = react("mcp:files/fail", "mcp:slow/sleep", "mcp:files/read")
+    found = await ask.ask("react", asked)
 
     trajectory = found.body["outputs"]["trajectory"]
     assert "not today" in trajectory["observation_0"]
