@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # A shell has what it starts in the background ignore Ctrl-C, and so would the programs
 # that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As workers have it: LiteLLM and DSPy would fetch a price list from the internet.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 # No test asserts an absolute time: machines are as fast as they are.
 settings.register_profile("dspex", deadline=None)

@@ -54,8 +54,8 @@ VALUES: dict[str, Any] = {
     "ToolCallResults": {"tool_call_results": [RESULT]},
     "ToolCalls": {"tool_calls": [CALL]},
 }
-NOT_CARRIED = {"Audio", "Citations", "Document", "File"}
-"""What the engine of DSPy 3.4 does not say to a server of chat completions."""
+NOT_CARRIED = {"Citations"}
+"""What DSPy 3.4 has no way to say to a server of chat completions."""
 WRITTEN: dict[str, str] = {
     "Code": "```python\nx = 1\n```",
     "Reasoning": "Because.",
@@ -89,9 +89,7 @@ async def test_as_an_input(asker: Asker, model: ScriptedModel, name: str) -> Non
     body = asking(name)
 
     found = await asker.ask("predict", body)
-    lm = dspy.LM(
-        "openai/scripted", api_base=model.url, api_key="no", cache=False, engine="lm15"
-    )
+    lm = dspy.LM("openai/scripted", api_base=model.url, api_key="no", cache=False)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         compiled = compile_signature(body["signature"])
         own = dspy.Predict(dspy_signature(compiled))
@@ -106,12 +104,25 @@ async def test_as_an_input(asker: Asker, model: ScriptedModel, name: str) -> Non
 async def test_what_no_chat_carries(
     asker: Asker, model: ScriptedModel, name: str
 ) -> None:
-    """What DSPy's engine has no way to say to a model is refused, with the reason."""
+    """What DSPy has no way to say to a model is refused, with the reason."""
     found = await asker.ask("predict", asking(name))
 
     assert found.code == "unsupported"
     assert "openai-chat" in found.body["message"]
     assert not model.requests
+
+
+async def test_answers_about_a_recording_come_in_pieces(
+    asker: Asker, model: ScriptedModel
+) -> None:
+    """What goes by LiteLLM streams like everything else, and the worker stays alive."""
+    model.reply_with(chat(answer="It is a cat that purrs."))
+
+    events = await asker.stream("predict", asking("Audio"))
+
+    assert events.text("answer") == "It is a cat that purrs."
+    assert len(events.of("delta")) > 1
+    assert events.last["outputs"] == {"answer": "It is a cat that purrs."}
 
 
 def asking(name: str) -> dict[str, Any]:

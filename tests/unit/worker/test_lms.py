@@ -15,7 +15,7 @@ from dspex.contracts.failures import BadRequest, LmAuth, NotFound, Unsupported
 from dspex.services.worker.lms import OVERRIDES, Builtin, LanguageModels
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 pytestmark = pytest.mark.dspy
 
@@ -290,3 +290,72 @@ async def test_threads_and_other_loops_may_ask_too(model: ScriptedModel) -> None
 
     assert here == ["scripted answer"]
     assert there.answer == "scripted answer"
+
+
+async def listen(lm: dspy.LM) -> dspy.Prediction:
+    with dspy.context(lm=lm, adapter=dspy.JSONAdapter(), disable_history=True):
+        heard = dspy.Audio(data="aGk=", audio_format="wav")
+        return await dspy.Predict("x: dspy.Audio -> answer").acall(x=heard)
+
+
+def by_litellm(test: Callable[..., object]) -> Callable[..., object]:
+    """Let pass what DSPy and LiteLLM warn of on that way."""
+    # DSPy takes the call of a copy for one of the program's own.
+    ours = pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning")
+    # LiteLLM's own classes are not to Pydantic's taste.
+    theirs = pytest.mark.filterwarnings("ignore:Item 'summary':UserWarning")
+    marked: Callable[..., object] = ours(theirs(test))
+    return marked
+
+
+@by_litellm
+@pytest.mark.parametrize("schema", [False, True])
+async def test_what_few_engines_carry_goes_the_way_dspy_chooses(
+    model: ScriptedModel, caplog: pytest.LogCaptureFixture, schema: bool
+) -> None:
+    """Audio reaches a server of chat completions, with the request's own options."""
+    caplog.set_level(logging.DEBUG, logger="dspy")
+    known = models(model, response_schema=schema)
+    built = known.for_request("default", {"temperature": 0.5})
+
+    found = await listen(built)
+
+    assert found.answer == "scripted answer"
+    (sent,) = model.requests
+    parts = [part["type"] for part in sent.messages[-1]["content"]]
+    assert parts == ["text", "input_audio", "text"]
+    assert (sent.body["model"], sent.body["temperature"]) == ("gpt-x", 0.5)
+    assert sent.headers["authorization"] == "Bearer"
+    seen = [repr(built), repr(built.kwargs), caplog.text]
+    assert not [text for text in seen if KEY in text]
+    await known.aclose()
+
+
+@by_litellm
+async def test_in_a_thread_too(model: ScriptedModel) -> None:
+    """Synchronous programs go the same way."""
+    known = models(model)
+    heard = dspy.Audio(data="aGk=", audio_format="wav")
+
+    def ask_here() -> dspy.Prediction:
+        with dspy.context(lm=known.build("default"), disable_history=True):
+            return dspy.Predict("x: dspy.Audio -> answer")(x=heard)
+
+    found = await asyncio.to_thread(ask_here)
+
+    assert found.answer == "scripted answer"
+    assert "input_audio" in str(model.requests[0].messages)
+    await known.aclose()
+
+
+async def test_the_builtin_model_hears_nothing(model: ScriptedModel) -> None:
+    """A model without another way refuses what its engine does not carry."""
+    lm = Lm(model="builtin")
+    here = Builtin(model.url, "key")
+    known = LanguageModels({"default": lm}, environ={}, builtin=here)
+
+    with pytest.raises(dspy.LMUnsupportedFeatureError):
+        await listen(known.build("default"))
+
+    assert not model.requests
+    await known.aclose()

@@ -140,7 +140,7 @@ class LanguageModels:
             if isinstance(engine, Engine):
                 await engine.twin.aclose()
                 engine.close()
-            elif hasattr(lm, "aclose"):
+            if hasattr(lm, "aclose"):
                 await lm.aclose()
 
     def _lm(self, name: str) -> Lm:
@@ -173,7 +173,7 @@ class LanguageModels:
             api_keys={provider: key} if key else None,
             base_urls={provider: lm.api_base} if lm.api_base else None,
         )
-        return _with_engine(lm, lm.model, engine, self._kind)
+        return _with_engine(lm, lm.model, engine, self._kind, _clients(lm, key))
 
     def _build_builtin(self, lm: Lm) -> RecordedLM:
         if self._builtin is None:
@@ -201,9 +201,16 @@ class LanguageModels:
         model = lm.model
         for prefix in _SERVER_PREFIXES:
             model = model.removeprefix(prefix)
-        return self._declared(lm, _Server("local", lm.api_base, key), model)
+        server = _Server("local", lm.api_base, key)
+        return self._declared(lm, server, model, _clients(lm, key))
 
-    def _declared(self, lm: Lm, server: _Server, model: str) -> RecordedLM:
+    def _declared(
+        self,
+        lm: Lm,
+        server: _Server,
+        model: str,
+        clients: dict[str, Any] | None = None,
+    ) -> RecordedLM:
         if NATIVE is None:
             raise Unsupported(
                 f"{lm.model!r} needs dspy.lm15 and dspy.clients.engines, which DSPy "
@@ -226,7 +233,8 @@ class LanguageModels:
             api_keys={server.provider: server.key} if server.key else None,
             providers=(definition,),
         )
-        return _with_engine(lm, f"{server.provider}/{model}", engine, self._kind)
+        model = f"{server.provider}/{model}"
+        return _with_engine(lm, model, engine, self._kind, clients)
 
     def _key(self, lm: Lm) -> str | None:
         if not lm.api_key_env:
@@ -262,9 +270,13 @@ def _timeouts(native: Native, lm: Lm) -> Any:
 
 
 def _with_engine(
-    lm: Lm, model: str, engine: Engine, kind: type[RecordedLM]
+    lm: Lm,
+    model: str,
+    engine: Engine,
+    kind: type[RecordedLM],
+    clients: dict[str, Any] | None = None,
 ) -> RecordedLM:
-    return kind(
+    built = kind(
         model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,
@@ -273,20 +285,27 @@ def _with_engine(
         engine=engine,
         async_engine=engine.twin,
     )
+    if clients is not None:
+        built.clients = lambda: {"model": lm.model, **clients}
+    return built
 
 
 def _plain(lm: Lm, key: str | None, kind: type[RecordedLM]) -> RecordedLM:
-    clients: dict[str, Any] = {"timeout": lm.timeout_s}
-    clients |= {"api_key": key} if key else {}
-    clients |= {"api_base": lm.api_base} if lm.api_base else {}
     return kind(
         lm.model,
         temperature=lm.temperature,
         max_tokens=lm.max_tokens,
         num_retries=lm.num_retries,
         cache=False,
-        **clients,
+        **_clients(lm, key),
     )
+
+
+def _clients(lm: Lm, key: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"timeout": lm.timeout_s}
+    found |= {"api_key": key} if key else {}
+    found |= {"api_base": lm.api_base} if lm.api_base else {}
+    return found
 
 
 def _renamed(lm: RecordedLM, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import dspy
 from dspex.bus.recording import Records
 from dspex.contracts.records import CallFailure, LmCall, ToolCall
 from dspex.contracts.replays import Asked
+from dspex.services.worker.carriers import CarriedLM
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.plain import parameters, plain
 
@@ -68,7 +69,7 @@ async def recording(
         await records.end(found.outputs)
 
 
-class RecordedLM(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
+class RecordedLM(CarriedLM):
     """DSPy's language model, which tells its calls.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspex.contracts.failures import BY_CODE, Failure, Internal, Unsupported
+from dspex.services.worker.carriers import CarriedLM
 from dspex.services.worker.failures import to_failure
 from dspex.services.worker.recorded import RecordedLM, asked, asked_instead
 from dspex.services.worker.stoppable import in_loop
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dspex.contracts.replays import Asked, FromRecord
 
 
-class _FromRecord(dspy.LM):  # type: ignore[misc]  # DSPy ships no types
+class _FromRecord(CarriedLM):
     """A language model that is not called: the record answers, unless it says not."""
 
     answers: Answers | None = None
