@@ -101,7 +101,9 @@ async def _ls(bus: NatsBus, subjects: Subjects, given: argparse.Namespace) -> in
     if given.json:
         for life in last:
             print(msgspec.json.encode(life.summary()).decode())
-    elif last:
+    elif not last:
+        print("No request matches.", file=sys.stderr)
+    else:
         out = console(dict(os.environ), sys.stdout)
         head, *lines = aligned([HEAD, *map(row, last)])
         out.line(out.dim(head))
@@ -141,7 +143,8 @@ async def _keys(reader: Reader, wanted: Wanted) -> set[tuple[str, str]]:
 async def _import(bus: NatsBus, subjects: Subjects, given: argparse.Namespace) -> int:
     trouble = Trouble()
     taken = await journal_files.take_in(bus, subjects, given.file, trouble.take)
-    _told(given, {"entries": taken, "damaged": trouble.count})
+    said = {"entries": taken.entries, "known": taken.known, "damaged": trouble.count}
+    _told(given, said)
     trouble.report()
     return 0
 
@@ -169,7 +172,10 @@ def _told(given: argparse.Namespace, said: dict[str, int]) -> None:
     if given.json:
         print(msgspec.json.encode(said).decode())
     else:
-        print(f"{said['entries']} entries, {said['damaged']} passed over")
+        parts = [f"{said['entries']} entries"]
+        if known := said.get("known"):
+            parts.append(f"{known} already there")
+        print(", ".join([*parts, f"{said['damaged']} passed over"]))
 
 
 def _command(commands: Any, name: str, said: str) -> argparse.ArgumentParser:
