@@ -60,12 +60,13 @@ Ask one question. Without --url it goes to the `dspex up` of this folder.
   dspex call predict --signature "question -> answer" question="Why is the sky blue?"
   dspex call predict --signature "text -> name: str, age: int" text="Ann is 31." --json
   dspex call chain_of_thought --signature "question -> answer" question=… --stream
+  dspex call run --program triage ticket="The database is down."
   dspex call signature.parse --signature "text -> sentiment: Literal['good', 'bad']"
   dspex call signature.validate --signature "n: int -> m: int" \\
       --body '{"side": "inputs"}' n=3
   dspex call response.parse --signature "q -> a: int" text="[[ ## a ## ]] 3"
   dspex call template.render --body '{"template": "Dear {{ name }}"}' name=Ann
-  dspex call metric.score metric=f1 prediction="a b" answers='["a c"]'
+  dspex call metric.score metric=f1 prediction="red tea" answers='["green tea"]'
 
 name=value is an input, or a value of an operation that takes values; otherwise it
 is a field of the body. It is read as JSON if it is JSON (3, true, ["a", "b"]),
@@ -142,20 +143,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     command = parser()
     given, rest = command.parse_known_args(arguments)
     # argparse ends a list of arguments at the first option.
+    command = getattr(given, "parser", command)
     takes_values = hasattr(given, "values")
     unknown = [one for one in rest if not takes_values or one[0:1] == "-"]
     if unknown:
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
     if takes_values:
-        given.values += rest
+        given.values = [*given.values, *rest]
         for one in given.values:
             if not one.partition("=")[0] or "=" not in one:
-                command.error(f"{one!r} is not name=value")
+                command.error(f'{one!r} is not name=value, such as question="Why?"')
     return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser().print_help(sys.stderr)
+        return 2
     given = parse(arguments)
     # What the bus logs while it tries is for programs; here the outcome is told.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -202,6 +207,7 @@ def _add(commands: Any, name: str, summary: str, description: str) -> Any:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("--config", type=Path, metavar="PATH", help=_CONFIG)
+    found.set_defaults(parser=found)  # what is wrong with it is its own to say
     return found
 
 
@@ -224,9 +230,16 @@ def _add_call(found: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(sorted(catalog.OPERATIONS))}",
     )
     found.add_argument(
-        "values", nargs="*", metavar="name=value", help="inputs, values or fields"
+        "values",
+        nargs="*",
+        default=[],
+        metavar="name=value",
+        help="inputs, values or fields",
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
+    found.add_argument(
+        "--program", metavar="NAME", help="of `run`: a program by its name"
+    )
     found.add_argument("--instructions", metavar="TEXT", help="what to do")
     found.add_argument(
         "--session", default="", metavar="ID", help="as a turn of this session"

@@ -211,8 +211,14 @@ def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
 def _add_submit(
     found: argparse.ArgumentParser, seconds: Callable[[str], float]
 ) -> None:
-    found.add_argument("operation", metavar="OPERATION")
-    found.add_argument("values", nargs="*", metavar="name=value")
+    found.add_argument("operation", metavar="OPERATION", help="such as predict")
+    found.add_argument(
+        "values",
+        nargs="*",
+        default=[],
+        metavar="name=value",
+        help="inputs, values or fields, as for `dspex call`",
+    )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument("--instructions", metavar="TEXT", help="what to do")
     found.add_argument("--lm", metavar="NAME", help="language model by its name")

@@ -213,6 +213,12 @@ async def _look(
         await subscription.unsubscribe()
     if not answers and not seen.beats:
         raise nobody()
+    if pool and not seen.beats and not any(one.pools for one in answers):
+        raise NotFound(
+            f"There is no pool {pool!r}.",
+            field="pool",
+            hint="`dspex pools` shows what there is.",
+        )
     return sorted(answers, key=lambda one: one.host), seen
 
 

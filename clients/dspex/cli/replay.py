@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex.bus import settings
-from dspex.cli import home, journal_select, lm, replay_step
+from dspex.cli import home, journal_select, lm, replay_step, replay_text, toy
 from dspex.cli.asking import connected
 from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.cli.journal import Trouble
-from dspex.contracts.configuration import to_environ
+from dspex.contracts.configuration import BUILTIN_MODEL, to_environ
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.replays import Replayed
 from dspex.contracts.subjects import token
@@ -26,6 +27,7 @@ from dspex.services.replay.engine import Replay, What, Where
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator, Callable
 
     from dspex.contracts.configuration import Configuration
     from dspex.contracts.replay_requests import Mode
@@ -62,6 +64,7 @@ was answered.
 MODES: tuple[Mode, ...] = ("exact", "diff", "live", "load")
 
 _BAR = 30
+_WIDTH = 60
 
 
 def add(found: argparse.ArgumentParser) -> None:
@@ -194,14 +197,29 @@ def _where(
 async def _run(what: What, where: Where, given: argparse.Namespace) -> int:
     bus = await connected(where.url, where.source, "dspex-replay")
     trouble, out = Trouble(), console(dict(os.environ), sys.stderr)
-    replay = Replay(bus, what, where, trouble.take, out.step)
     try:
-        if given.step:
-            return await replay_step.run(bus, replay, where, given)
-        return await _all(replay, given)
+        async with _with_model(what, where, out.step) as served:
+            replay = Replay(bus, what, served, trouble.take, out.step)
+            if given.step:
+                return await replay_step.run(bus, replay, served, given)
+            return await _all(replay, given)
     finally:
         trouble.report()
         await bus.close()
+
+
+@asynccontextmanager
+async def _with_model(
+    what: What, where: Where, say: Callable[[str], None]
+) -> AsyncIterator[Where]:
+    """Where it runs, with the built-in model if that shall answer."""
+    models = {one.model for one in where.source.lms.values()}
+    models |= {where.environ.get("DSPEX_LMS_DEFAULT_MODEL", "")}
+    if what.mode != "live" or BUILTIN_MODEL not in models:
+        yield where
+        return
+    async with toy.serving(say) as found:
+        yield replace(where, environ=where.environ | found)
 
 
 async def _all(replay: Replay, given: argparse.Namespace) -> int:
@@ -273,5 +291,4 @@ def _difference(one: Replayed) -> str:
     found = one.first_difference
     if found is None:
         return one.why
-    before, after = f"{found.recorded!r:.60}", f"{found.replayed!r:.60}"
-    return f"{found.path}: {before} -> {after}"
+    return replay_text.difference(found, _WIDTH)
