@@ -45,7 +45,7 @@ Configured by dspex.toml and DSPEX_… variables; without any, two workers on
 127.0.0.1:4222 (or a free port when that is taken) with the first language model that
 can be found. Ctrl-C drains and stops it.
 
-  dspex up --join nats://machine-1:4222      only workers: one more host of that stack
+  dspex up --join nats://machine-1:4222      # only workers: one more host of that stack
 """
 
 _DEMO = """\
