@@ -55,7 +55,8 @@ commands, stop it. Exit status 0 if every question was answered.
 """
 
 _CALL = """\
-Ask one question. Without --url it goes to the `dspex up` of this folder.
+Send one request and print the answer. Without --url it goes to the `dspex up` of
+this folder.
 
   dspex call predict --signature "question -> answer" question="Why is the sky blue?"
   dspex call predict --signature "text -> name: str, age: int" text="Ann is 31." --json
@@ -74,13 +75,13 @@ except where a text is wanted.
 """
 
 _CALL_END = """\
-Exit status 1 if the request fails; the failure's code, what was wrong and what to
-do about it are on standard error.
+If the request fails, the exit status is 1, and standard error says what was wrong
+and what to do about it.
 """
 
 _DECISIONS = """\
-Ask every router what it did: counters, pools with their free places and queues, open
-breakers, and the last decisions with their reasons.
+Ask every router for its counters, its view of the pools, open breakers, and its
+last decisions with their reasons.
 
   dspex decisions --limit 20
   dspex decisions --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
@@ -95,9 +96,9 @@ Show which sessions are open, what one holds, or end one.
 """
 
 _DOCTOR = """\
-Look at what a stack needs on this machine: Python, nats-server, its port, the
-configuration, DSPy, the language model, the GPU. Says what to do about what is
-missing. Exit status 1 if something fails.
+Check what a stack needs on this machine: Python, nats-server, its port, the
+configuration, DSPy, the language model, the GPU; and say what to do about what is
+missing. Exit status 1 if a check fails.
 """
 
 _SESSION_ACTIONS = {
@@ -115,22 +116,28 @@ def parser() -> argparse.ArgumentParser:
         prog="dspex",
         description="Serve DSPy programs to any NATS client.",
         epilog="`dspex COMMAND --help` says more.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=16),
     )
     found.add_argument("--version", action="version", version=f"dspex {_version()}")
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_up(_add(commands, "up", "run the whole stack here until Ctrl-C", _UP))
     _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
-    _add_call(_add(commands, "call", "ask one question", _CALL))
-    _add_decisions(_add(commands, "decisions", "show what the routers did", _DECISIONS))
+    _add_call(_add(commands, "call", "send one request and print the answer", _CALL))
+    _add_decisions(
+        _add(commands, "decisions", "show what the routers decided and why", _DECISIONS)
+    )
     jobs.add(
-        _add(commands, "job", "submit jobs and look at them", jobs.ABOUT), _seconds
+        _add(commands, "job", "submit, list, show and cancel jobs", jobs.ABOUT),
+        _seconds,
     )
     _add_provision(
-        _add(commands, "provision", "make streams and consumers", provision.ABOUT)
+        _add(commands, "provision", "create streams and consumers", provision.ABOUT)
     )
     pools.add(partial(_add, commands))
-    _add_session(_add(commands, "session", "look at sessions, end one", _SESSION))
-    kept = _add(commands, "journal", "look at what happened", journal.ABOUT)
+    _add_session(_add(commands, "session", "list, show and close sessions", _SESSION))
+    kept = _add(
+        commands, "journal", "list, show and export what happened", journal.ABOUT
+    )
     journal.add(kept.add_subparsers(dest="what", metavar="WHAT", required=True))
     replay.add(_add(commands, "replay", "send recorded requests again", replay.ABOUT))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
@@ -215,10 +222,10 @@ def _add_up(found: argparse.ArgumentParser) -> None:
     found.add_argument(
         "--join",
         metavar="URL",
-        help="start only workers, for the stack whose NATS server that is",
+        help="start only workers, for the stack on this NATS server",
     )
     found.add_argument(
-        "--host", metavar="NAME", help="what this host is called (default: its name)"
+        "--host", metavar="NAME", help="name of this host (default: its hostname)"
     )
 
 
@@ -238,17 +245,19 @@ def _add_call(found: argparse.ArgumentParser) -> None:
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument(
-        "--program", metavar="NAME", help="of `run`: a program by its name"
+        "--program", metavar="NAME", help="for `run`: the name of a program"
     )
-    found.add_argument("--instructions", metavar="TEXT", help="what to do")
     found.add_argument(
-        "--session", default="", metavar="ID", help="as a turn of this session"
+        "--instructions", metavar="TEXT", help="instructions of the signature"
     )
-    found.add_argument("--lm", metavar="NAME", help="language model by its name")
+    found.add_argument(
+        "--session", default="", metavar="ID", help="send it as a turn of this session"
+    )
+    found.add_argument("--lm", metavar="NAME", help="name of a language model")
     found.add_argument(
         "--adapter", choices=("chat", "json", "xml"), help="how the prompt is written"
     )
-    found.add_argument("--body", metavar="JSON", help="more of the body, as an object")
+    found.add_argument("--body", metavar="JSON", help="other fields of the body")
     found.add_argument(
         "--stream", action="store_true", help="print the answer as it is written"
     )

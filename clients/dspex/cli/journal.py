@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from dspex.contracts.subjects import Subjects
 
 ABOUT = """\
-Look at what happened: every request with its decision, the calls of language models
-and tools it made, its events and its end.
+Look at what happened: every request with the decision about it, its calls of
+language models and tools, its events and how it ended.
 
   dspex journal ls --failed --since 1h
   dspex journal show 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
@@ -56,9 +56,11 @@ def add(commands: Any) -> None:
     export.add_argument("file", type=Path, metavar="FILE", help="*.jsonl or *.parquet")
     export.add_argument("--request", metavar="ID", help="only this one")
     journal_select.add(export)
-    taken = _command(commands, "import", "take in what was exported")
+    taken = _command(commands, "import", "read requests from an exported file")
     taken.add_argument("file", type=Path, metavar="FILE", help="*.jsonl or *.parquet")
-    journal_switch.add(_command(commands, "set", "say what is journaled from now on"))
+    journal_switch.add(
+        _command(commands, "set", "change what is journaled from now on")
+    )
 
 
 def main(given: argparse.Namespace) -> int:

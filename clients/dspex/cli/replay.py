@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from dspex.contracts.replay_requests import Mode
 
 ABOUT = """\
-Send recorded requests again, into processes of its own under a prefix of its own.
+Send recorded requests again, to processes that are started for it and share nothing
+with those that serve.
 
   exact  models and tools answer from the record: offline, without keys
-  diff   the same with the programs, the configuration and the DSPy of now
+  diff   the same with the current programs, configuration and DSPy
   live   with real models, such as another one: --lm other
   load   as they arrived, --speed times faster; measures throughput and latency
 
@@ -75,7 +76,7 @@ def add(found: argparse.ArgumentParser) -> None:
         metavar="MODE",
         nargs="?",
         choices=MODES,
-        help=f"{', '.join(MODES)}; with --step exact if it is left out",
+        help=f"{', '.join(MODES)}; may be left out with --step: exact",
     )
     found.add_argument(
         "--request",
@@ -83,10 +84,10 @@ def add(found: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="R",
-        help="only these",
+        help="only these requests",
     )
     found.add_argument(
-        "--step", default="", metavar="R", help="go through this one, call by call"
+        "--step", default="", metavar="R", help="go through this request call by call"
     )
     journal_select.add(found)
     found.add_argument("--url", metavar="URL", help="NATS server, host:port")
@@ -94,16 +95,19 @@ def add(found: argparse.ArgumentParser) -> None:
         "--into",
         default="",
         metavar="PREFIX",
-        help="prefix of the replay, whose journal is kept (default: one that goes); "
-        "of load: of a stack that runs",
-    )
-    found.add_argument("--lm", default="", metavar="NAME", help="another model")
-    found.add_argument(
-        "--metric", default="", metavar="NAME", help="of new outputs, such as f1"
+        help="run under this prefix and keep its journal (default: a temporary one); "
+        "load: send to the running stack with this prefix",
     )
     found.add_argument(
-        "--allow-tools", action="store_true", help="call tools, also again"
+        "--lm", default="", metavar="NAME", help="use this language model instead"
     )
+    found.add_argument(
+        "--metric",
+        default="",
+        metavar="NAME",
+        help="score new outputs against recorded ones, such as f1",
+    )
+    found.add_argument("--allow-tools", action="store_true", help="call tools for real")
     found.add_argument(
         "--python",
         default="",
@@ -114,16 +118,20 @@ def add(found: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="FILE",
-        help="keep what came of each request there, and go on where it ends",
+        help="write results there, and continue an interrupted run",
     )
     found.add_argument(
-        "--speed", type=float, default=1.0, metavar="N", help="of load; default: 1"
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="load: how many times as fast; default: 1",
     )
     found.add_argument(
         "--latency",
         type=float,
         metavar="S",
-        help="of load: seconds a model takes (default: as long as it took)",
+        help="load: seconds a model takes (default: as recorded)",
     )
     found.add_argument("--json", action="store_true", help="print JSON, line by line")
 

@@ -70,7 +70,7 @@ def test_nothing_at_all_is_answered_by_the_help(
     """``dspex`` alone shows its commands."""
     assert main([]) == 2
 
-    assert "ask one question" in capsys.readouterr().err
+    assert "send one request" in capsys.readouterr().err
 
 
 def test_a_command_shows_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
