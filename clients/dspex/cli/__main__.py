@@ -116,7 +116,6 @@ def parser() -> argparse.ArgumentParser:
         prog="dspex",
         description="Serve DSPy programs to any NATS client.",
         epilog="`dspex COMMAND --help` says more.",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=16),
     )
     found.add_argument("--version", action="version", version=f"dspex {_version()}")
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
