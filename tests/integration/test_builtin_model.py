@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from tests.support.asking import Asker, question, read
 from tests.support.builtin import KEY, end, start, weights_folder
+from tests.support.commands import dspex
+from tests.support.journals import ended
 from tests.support.stack import Program, Stack
 
 from dspex.services.model.weights import WeightsError
@@ -37,8 +39,9 @@ async def _toy_stack(
     folder = tmp_path_factory.mktemp("toy")
     async with Stack(nats_url, folder, f"b{uuid4().hex[:8]}", environ) as stack:
         await stack.start(Program("dspex.router"), Program("dspex.native"))
+        await stack.start(Program("dspex.services.state"))
         await stack.start(Program("dspex.services.worker"))
-        await stack.ready(workers=1)
+        await stack.ready(workers=1, state=1)
         yield stack
     end(running.process)
 
@@ -59,6 +62,22 @@ async def test_extraction(toy: Asker) -> None:
     assert found.body["outputs"] == {"name": "John Smith", "age": 31}
     assert found.body["metadata"]["lm"] == "built-in toy model, 135M parameters"
     assert found.body["metadata"]["usage"]["completion_tokens"] > 0
+
+
+async def test_replays_ask_it_too(toy: Asker, toy_stack: Stack, bus: NatsBus) -> None:
+    """`dspex replay live` starts the built-in model where that is to answer."""
+    await toy.ask("predict", question(question="Hi"), dspex_request="toy-1", timeout=60)
+    await ended(bus, toy_stack, "toy-1")
+    models = {"DSPEX_MODELS": str(weights_folder())}
+    known = {name: toy_stack.environ[name] for name in ("DSPEX_LM",)}
+    other = Stack(toy_stack.url, toy_stack.folder, toy_stack.prefix, known | models)
+
+    status, out, err = await dspex(
+        other, "replay", "live", "--request", "toy-1", "--json"
+    )
+
+    assert status == 0, err
+    assert json.loads(out.splitlines()[-1])["summary"]["replayed"] == 1
 
 
 async def test_stream(toy: Asker) -> None:

@@ -71,6 +71,18 @@ async def test_failures_are_typed(client: Client, model: ScriptedModel) -> None:
     assert limited.value.retryable
 
 
+async def test_run(client: Client, model: ScriptedModel) -> None:
+    """A program runs with its inputs by name, and with the options of the client."""
+    model.reply_with(chat(answer="Oslo"), times=2)
+    program = {"module": "predict", "signature": "question -> answer"}
+
+    found = await client.with_options(lm="default").run(program, question="?")
+    async with client.session(program=program) as chat_:
+        turn = await chat_.run(question="?")
+
+    assert (found.answer, turn.answer) == ("Oslo", "Oslo")
+
+
 async def test_stream(client: Client, model: ScriptedModel) -> None:
     """Events come typed, the outputs last."""
     model.reply_with(chat(answer="one two"))
@@ -144,6 +156,10 @@ async def test_sync_twin(stack: Stack, model: ScriptedModel) -> None:
             parsed = client.call("signature.parse", {"signature": "a -> b"})
             thought = client.chain_of_thought("a -> b", a="x")
             assert list(thought.outputs) == ["reasoning", "b"]
+            program = {"module": "predict", "signature": "a -> b"}
+            assert list(client.run(program, a="x").outputs) == ["b"]
+            with client.session(program=program) as session:
+                assert list(session.run(a="x").outputs) == ["b"]
             client.cancel("nothing")
             assert parsed.metadata.implementation == "native"
             return answer, text, caught.value.code

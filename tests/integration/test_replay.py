@@ -359,7 +359,7 @@ async def test_live_asks_the_model_again(
     assert models == ["scripted", "scripted", "another", "another"]
     assert len(model.requests) == calls
     assert said[0].split() == ["request", "status", "first", "difference"]
-    assert said[1].split(None, 2) == [one, "changed", "outputs.answer: 'x y' -> 'x z'"]
+    assert said[1].split(None, 2) == [one, "changed", 'outputs.answer: "x y" -> "x z"']
     assert said[-1] == "replayed 2, changed 2, score 0.5"
     assert "1/2" in bar
     assert "[##############################] 2/2" in bar

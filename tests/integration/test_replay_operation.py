@@ -120,7 +120,7 @@ async def test_what_may_not_be_replayed_is_refused(
 
     assert (everything.code, everything.body["field"]) == ("bad_request", "requests")
     assert foreign.code == "bad_request"
-    assert "no such request" in foreign.body["message"]
+    assert "No request in the journal" in foreign.body["message"]
     assert too_many.code == "bad_request"
     assert f"at most {MOST}" in too_many.body["message"]
     assert as_job.code == "unsupported"

@@ -26,11 +26,12 @@ _HEAD = """\
 
 Every key of `dspex.toml`, generated from the code by `make schemas`.
 
-Every program reads one file: what `--config` or else `DSPEX_CONFIG` names, or else
-`dspex.toml` in the current folder; without any, the defaults hold.
-A variable overrides a key and needs no file, as in `DSPEX_POOLS_LIGHT_PROCESSES=4`.
+Every program reads one file: the one that `--config` names, or else `DSPEX_CONFIG`, or
+else `dspex.toml` in the current folder. Without any, the defaults hold.
+A variable overrides a key, with or without a file: `DSPEX_POOLS_LIGHT_PROCESSES=4`.
 `DSPEX_LM` is short for `DSPEX_LMS_DEFAULT_MODEL`.
 An unknown key or variable of a section is refused, with the nearest valid one named.
+[deploy/pools.toml](../deploy/pools.toml) is a file to start from.
 """
 
 _SECTIONS = (
@@ -100,7 +101,7 @@ _SECTIONS = (
     ),
     (
         "`[journal]`",
-        "The copies of what happened; journal.md says more.",
+        "The copies of what happened; see [the journal](journal.md).",
         "DSPEX_JOURNAL_<KEY>",
         journaling.Journal,
     ),

@@ -45,7 +45,7 @@ Configured by dspex.toml and DSPEX_… variables; without any, two workers on
 127.0.0.1:4222 (or a free port when that is taken) with the first language model that
 can be found. Ctrl-C drains and stops it.
 
-  dspex up --join nats://machine-1:4222      only workers: one more host of that stack
+  dspex up --join nats://machine-1:4222      # only workers: one more host of that stack
 """
 
 _DEMO = """\
@@ -55,17 +55,19 @@ commands, stop it. Exit status 0 if every question was answered.
 """
 
 _CALL = """\
-Ask one question. Without --url it goes to the `dspex up` of this folder.
+Send one request and print the answer. Without --url it goes to the `dspex up` of
+this folder.
 
   dspex call predict --signature "question -> answer" question="Why is the sky blue?"
   dspex call predict --signature "text -> name: str, age: int" text="Ann is 31." --json
   dspex call chain_of_thought --signature "question -> answer" question=… --stream
+  dspex call run --program triage ticket="The database is down."
   dspex call signature.parse --signature "text -> sentiment: Literal['good', 'bad']"
   dspex call signature.validate --signature "n: int -> m: int" \\
       --body '{"side": "inputs"}' n=3
   dspex call response.parse --signature "q -> a: int" text="[[ ## a ## ]] 3"
   dspex call template.render --body '{"template": "Dear {{ name }}"}' name=Ann
-  dspex call metric.score metric=f1 prediction="a b" answers='["a c"]'
+  dspex call metric.score metric=f1 prediction="red tea" answers='["green tea"]'
 
 name=value is an input, or a value of an operation that takes values; otherwise it
 is a field of the body. It is read as JSON if it is JSON (3, true, ["a", "b"]),
@@ -73,13 +75,13 @@ except where a text is wanted.
 """
 
 _CALL_END = """\
-Exit status 1 if the request fails; the failure's code, what was wrong and what to
-do about it are on standard error.
+If the request fails, the exit status is 1, and standard error says what was wrong
+and what to do about it.
 """
 
 _DECISIONS = """\
-Ask every router what it did: counters, pools with their free places and queues, open
-breakers, and the last decisions with their reasons.
+Ask every router for its counters, its view of the pools, open breakers, and its
+last decisions with their reasons.
 
   dspex decisions --limit 20
   dspex decisions --request 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
@@ -94,9 +96,9 @@ Show which sessions are open, what one holds, or end one.
 """
 
 _DOCTOR = """\
-Look at what a stack needs on this machine: Python, nats-server, its port, the
-configuration, DSPy, the language model, the GPU. Says what to do about what is
-missing. Exit status 1 if something fails.
+Check what a stack needs on this machine: Python, nats-server, its port, the
+configuration, DSPy, the language model, the GPU; and say what to do about what is
+missing. Exit status 1 if a check fails.
 """
 
 _SESSION_ACTIONS = {
@@ -119,17 +121,22 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_up(_add(commands, "up", "run the whole stack here until Ctrl-C", _UP))
     _add(commands, "demo", "start a stack, ask it questions, stop it", _DEMO)
-    _add_call(_add(commands, "call", "ask one question", _CALL))
-    _add_decisions(_add(commands, "decisions", "show what the routers did", _DECISIONS))
+    _add_call(_add(commands, "call", "send one request and print the answer", _CALL))
+    _add_decisions(
+        _add(commands, "decisions", "show what the routers decided and why", _DECISIONS)
+    )
     jobs.add(
-        _add(commands, "job", "submit jobs and look at them", jobs.ABOUT), _seconds
+        _add(commands, "job", "submit, list, show and cancel jobs", jobs.ABOUT),
+        _seconds,
     )
     _add_provision(
-        _add(commands, "provision", "make streams and consumers", provision.ABOUT)
+        _add(commands, "provision", "create streams and consumers", provision.ABOUT)
     )
     pools.add(partial(_add, commands))
-    _add_session(_add(commands, "session", "look at sessions, end one", _SESSION))
-    kept = _add(commands, "journal", "look at what happened", journal.ABOUT)
+    _add_session(_add(commands, "session", "list, show and close sessions", _SESSION))
+    kept = _add(
+        commands, "journal", "list, show and export what happened", journal.ABOUT
+    )
     journal.add(kept.add_subparsers(dest="what", metavar="WHAT", required=True))
     replay.add(_add(commands, "replay", "send recorded requests again", replay.ABOUT))
     doctor = _add(commands, "doctor", "check this machine", _DOCTOR)
@@ -142,20 +149,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     command = parser()
     given, rest = command.parse_known_args(arguments)
     # argparse ends a list of arguments at the first option.
+    command = getattr(given, "parser", command)
     takes_values = hasattr(given, "values")
     unknown = [one for one in rest if not takes_values or one[0:1] == "-"]
     if unknown:
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
     if takes_values:
-        given.values += rest
+        given.values = [*given.values, *rest]
         for one in given.values:
             if not one.partition("=")[0] or "=" not in one:
-                command.error(f"{one!r} is not name=value")
+                command.error(f'{one!r} is not name=value, such as question="Why?"')
     return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser().print_help(sys.stderr)
+        return 2
     given = parse(arguments)
     # What the bus logs while it tries is for programs; here the outcome is told.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -202,6 +213,7 @@ def _add(commands: Any, name: str, summary: str, description: str) -> Any:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("--config", type=Path, metavar="PATH", help=_CONFIG)
+    found.set_defaults(parser=found)  # what is wrong with it is its own to say
     return found
 
 
@@ -209,10 +221,10 @@ def _add_up(found: argparse.ArgumentParser) -> None:
     found.add_argument(
         "--join",
         metavar="URL",
-        help="start only workers, for the stack whose NATS server that is",
+        help="start only workers, for the stack on this NATS server",
     )
     found.add_argument(
-        "--host", metavar="NAME", help="what this host is called (default: its name)"
+        "--host", metavar="NAME", help="name of this host (default: its hostname)"
     )
 
 
@@ -224,18 +236,27 @@ def _add_call(found: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(sorted(catalog.OPERATIONS))}",
     )
     found.add_argument(
-        "values", nargs="*", metavar="name=value", help="inputs, values or fields"
+        "values",
+        nargs="*",
+        default=[],
+        metavar="name=value",
+        help="inputs, values or fields",
     )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
-    found.add_argument("--instructions", metavar="TEXT", help="what to do")
     found.add_argument(
-        "--session", default="", metavar="ID", help="as a turn of this session"
+        "--program", metavar="NAME", help="for `run`: the name of a program"
     )
-    found.add_argument("--lm", metavar="NAME", help="language model by its name")
+    found.add_argument(
+        "--instructions", metavar="TEXT", help="instructions of the signature"
+    )
+    found.add_argument(
+        "--session", default="", metavar="ID", help="send it as a turn of this session"
+    )
+    found.add_argument("--lm", metavar="NAME", help="name of a language model")
     found.add_argument(
         "--adapter", choices=("chat", "json", "xml"), help="how the prompt is written"
     )
-    found.add_argument("--body", metavar="JSON", help="more of the body, as an object")
+    found.add_argument("--body", metavar="JSON", help="other fields of the body")
     found.add_argument(
         "--stream", action="store_true", help="print the answer as it is written"
     )

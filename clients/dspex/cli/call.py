@@ -29,6 +29,12 @@ _OPTIONS = ("instructions", "lm", "adapter")
 _VALUES = ("inputs", "values")
 """What ``name=value`` goes into, where an operation has one of them."""
 
+_REQUIRED = {
+    "signature": 'Say what goes in and out: --signature "question -> answer"',
+    "program": "Name a program of the configuration, or a stored one: --program triage",
+}
+"""Option -> what to do where an operation needs it and it is not there."""
+
 CONNECT_WITHIN = 3.0
 """Seconds until the connection must stand: a person waits for it."""
 
@@ -58,23 +64,26 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     body = values.body(arguments.body)
     if arguments.signature is not None:
         body["signature"] = arguments.signature
+    if getattr(arguments, "program", None) is not None:
+        body["program"] = arguments.program
     fields = _fields(arguments.operation, getattr(arguments, "session", ""))
-    if "signature" not in body and getattr(fields.get("signature"), "required", False):
-        raise BadRequest(
-            "--signature is missing.",
-            hint='Say what goes in and out: --signature "question -> answer"',
-        )
+    texts = values.split(arguments.values)
+    for name, hint in _REQUIRED.items():
+        field = fields.get(name)
+        given = body.keys() if _takes_values(fields) else body.keys() | texts.keys()
+        if field is not None and field.required and name not in given:
+            raise BadRequest(f"--{name} is missing.", hint=hint)
     for name in _OPTIONS:
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
-    return body | _given(fields, body, values.split(arguments.values))
+    return body | _given(fields, body, texts)
 
 
 def _given(
     fields: dict[str, Any], body: dict[str, Any], texts: dict[str, str]
 ) -> dict[str, Any]:
     """What ``name=value`` adds: inputs, values, or else fields of the body itself."""
-    key = next((key for key in _VALUES if key in fields), None)
+    key = _takes_values(fields)
     if key is None:
         schemas = {
             name: msgspec.json.schema(fields[name].type)
@@ -89,6 +98,10 @@ def _given(
     signature = body.get("signature")
     read = values.inputs(signature if isinstance(signature, str) else None, texts)
     return {key: {**body.get(key, {}), **read}}
+
+
+def _takes_values(fields: dict[str, Any]) -> str | None:
+    return next((key for key in _VALUES if key in fields), None)
 
 
 def report(failure: Failure, *, as_json: bool) -> None:

@@ -150,7 +150,7 @@ def check_listen(configuration: Configuration, stack: Published | None = None) -
     if nats.url is not None:
         return Check(name=name, status="ok", found="not needed: nats.url is set")
     if stack is not None and stack.alive:
-        found = "not looked for: `dspex up` runs here and has one"
+        found = "in use by the `dspex up` of this folder"
         return Check(name=name, status="ok", found=found)
     wanted = server.settings(nats, Path())
     listen = f"{wanted.host}:{wanted.port}"
@@ -225,7 +225,7 @@ def check_gpu() -> Check:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return Check(name=name, status="ok", found="none; none is needed")
+        return Check(name=name, status="ok", found="none (not needed)")
     try:
         count = pynvml.nvmlDeviceGetCount()
         names = [

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dspex.client import Client
 
 ABOUT = """\
-Jobs outlive who submits them and the workers that do them.
+Jobs outlive the client that submits them and the workers that run them.
 
   dspex job submit predict --signature "question -> answer" question="Why?" --wait
   dspex job submit predict --signature "text -> summary" text=… --in 3600 --priority 5
@@ -40,8 +40,8 @@ Jobs outlive who submits them and the workers that do them.
 """
 
 _SHOWN = {
-    "show": ("get", "say what became of a job"),
-    "cancel": ("cancel", "end a job that waits or runs"),
+    "show": ("get", "show a job, its attempts and its result"),
+    "cancel": ("cancel", "end a job that is waiting or running"),
     "retry": ("retry", "try a dead job again"),
 }
 
@@ -54,7 +54,7 @@ def add(found: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None
         seconds: Reads a time.
     """
     actions = found.add_subparsers(dest="action", metavar="ACTION", required=True)
-    submit = _action(actions, "submit", "have an operation done")
+    submit = _action(actions, "submit", "submit an operation as a job")
     _add_submit(submit, seconds)
     listed = _action(actions, "ls", "list jobs")
     listed.add_argument(
@@ -65,13 +65,19 @@ def add(found: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None
         "--limit", type=int, default=50, metavar="N", help="default: 50"
     )
     listed.add_argument(
-        "--after", type=int, default=0, metavar="N", help="go on behind an earlier list"
+        "--after",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start after this one: the `next` of an earlier list",
     )
     for name, (_, summary) in _SHOWN.items():
         _action(actions, name, summary).add_argument("job", metavar="JOB")
     wait = _action(actions, "wait", "wait until a job has ended, and print its result")
     wait.add_argument("job", metavar="JOB")
-    wait.add_argument("--timeout", type=seconds, metavar="S", help="default: no end")
+    wait.add_argument(
+        "--timeout", type=seconds, metavar="S", help="default: as long as it takes"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -211,15 +217,21 @@ def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
 def _add_submit(
     found: argparse.ArgumentParser, seconds: Callable[[str], float]
 ) -> None:
-    found.add_argument("operation", metavar="OPERATION")
-    found.add_argument("values", nargs="*", metavar="name=value")
+    found.add_argument("operation", metavar="OPERATION", help="such as predict")
+    found.add_argument(
+        "values",
+        nargs="*",
+        default=[],
+        metavar="name=value",
+        help="inputs, values or fields, as for `dspex call`",
+    )
     found.add_argument("--signature", metavar="TEXT", help="'inputs -> outputs'")
     found.add_argument("--instructions", metavar="TEXT", help="what to do")
     found.add_argument("--lm", metavar="NAME", help="language model by its name")
     found.add_argument("--adapter", choices=("chat", "json", "xml"))
     found.add_argument("--body", metavar="JSON", help="more of the body, as an object")
     found.add_argument("--id", dest="job", metavar="JOB", help="default: a new one")
-    found.add_argument("--pool", metavar="NAME", help="whose workers do it")
+    found.add_argument("--pool", metavar="NAME", help="pool whose workers run it")
     found.add_argument("--priority", type=int, help="1 first, 5 last; default: 3")
     found.add_argument("--max-attempts", type=int, metavar="N")
     found.add_argument("--keep-result-s", type=int, metavar="S")

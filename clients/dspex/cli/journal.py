@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from dspex.contracts.subjects import Subjects
 
 ABOUT = """\
-Look at what happened: every request with its decision, the calls of language models
-and tools it made, its events and its end.
+Look at what happened: every request with the decision about it, its calls of
+language models and tools, its events and how it ended.
 
   dspex journal ls --failed --since 1h
   dspex journal show 0198a5c2-7f3e-7d4b-9c1a-2f6e8d0b4a71
@@ -56,9 +56,11 @@ def add(commands: Any) -> None:
     export.add_argument("file", type=Path, metavar="FILE", help="*.jsonl or *.parquet")
     export.add_argument("--request", metavar="ID", help="only this one")
     journal_select.add(export)
-    taken = _command(commands, "import", "take in what was exported")
+    taken = _command(commands, "import", "read requests from an exported file")
     taken.add_argument("file", type=Path, metavar="FILE", help="*.jsonl or *.parquet")
-    journal_switch.add(_command(commands, "set", "say what is journaled from now on"))
+    journal_switch.add(
+        _command(commands, "set", "change what is journaled from now on")
+    )
 
 
 def main(given: argparse.Namespace) -> int:
@@ -101,7 +103,9 @@ async def _ls(bus: NatsBus, subjects: Subjects, given: argparse.Namespace) -> in
     if given.json:
         for life in last:
             print(msgspec.json.encode(life.summary()).decode())
-    elif last:
+    elif not last:
+        print("No request matches.", file=sys.stderr)
+    else:
         out = console(dict(os.environ), sys.stdout)
         head, *lines = aligned([HEAD, *map(row, last)])
         out.line(out.dim(head))
@@ -141,7 +145,8 @@ async def _keys(reader: Reader, wanted: Wanted) -> set[tuple[str, str]]:
 async def _import(bus: NatsBus, subjects: Subjects, given: argparse.Namespace) -> int:
     trouble = Trouble()
     taken = await journal_files.take_in(bus, subjects, given.file, trouble.take)
-    _told(given, {"entries": taken, "damaged": trouble.count})
+    said = {"entries": taken.entries, "known": taken.known, "damaged": trouble.count}
+    _told(given, said)
     trouble.report()
     return 0
 
@@ -169,7 +174,10 @@ def _told(given: argparse.Namespace, said: dict[str, int]) -> None:
     if given.json:
         print(msgspec.json.encode(said).decode())
     else:
-        print(f"{said['entries']} entries, {said['damaged']} passed over")
+        parts = [f"{said['entries']} entries"]
+        if known := said.get("known"):
+            parts.append(f"{known} already there")
+        print(", ".join([*parts, f"{said['damaged']} passed over"]))
 
 
 def _command(commands: Any, name: str, said: str) -> argparse.ArgumentParser:

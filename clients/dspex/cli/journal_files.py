@@ -7,14 +7,13 @@ stored apart, because it was large, travels in the same row.
 from __future__ import annotations
 
 import base64
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from dspex.bus.journal import Damaged, Entry
-from dspex.bus.provisioning import Names
-from dspex.bus.stores import Blobs
+from dspex.bus.journal import Damaged, Entry, Reader
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Event, Requested
 from dspex.contracts.failures import BadRequest, Failure, Unsupported
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dspex.bus.connection import NatsBus
-    from dspex.bus.journal import Reader
     from dspex.bus.selecting import Wanted
     from dspex.contracts.subjects import Subjects
 
@@ -49,6 +47,18 @@ class Row(Struct, kw_only=True):
     subject: str
     data: str
     blob: str = ""
+
+
+class Taken(Struct, kw_only=True):
+    """How much was taken in.
+
+    Attributes:
+        entries: What is new.
+        known: What was there already.
+    """
+
+    entries: int = 0
+    known: int = 0
 
 
 async def chosen(
@@ -94,25 +104,61 @@ async def take_in(
     subjects: Subjects,
     path: Path,
     damaged: Callable[[Damaged], None],
-) -> int:
-    """Tell what a file holds, under the prefix of ``subjects``; returns how much."""
-    blobs = Blobs(bus, Names(subjects.prefix).journal_blobs)
-    taken = 0
+) -> Taken:
+    """Tell what a file holds, under the prefix of ``subjects``.
+
+    What the journal has already is left as it is, so a file may be taken in twice.
+    """
+    reader = Reader(bus, subjects)
+    there = _There(reader)
+    taken = Taken()
     for number, row in enumerate(_read(path), 1):
         try:
             if isinstance(row, str):
                 raise BadRequest(row)
             subject = subjects.journaled_again(row.subject)
-            said = _said(row)
+            said, data = _said(row), row.data.encode()
+            if await there.has(said.request, subject, data):
+                taken.known += 1
+                continue
             if row.blob and (cut := _cut(said)) is not None:
-                await blobs.put(cut.blob, base64.b64decode(row.blob))
-            await bus.publish(subject, row.data.encode())
-            taken += 1
+                await reader.blobs.put(cut.blob, base64.b64decode(row.blob))
+            await bus.publish(subject, data)
+            taken.entries += 1
         except (Failure, ValueError) as problem:
             why = problem.message if isinstance(problem, Failure) else str(problem)
             damaged(Damaged(sequence=number, why=f"row {number}: {why}"))
     await bus.flush()
     return taken
+
+
+class _There:
+    """What a journal had of each request before anything was taken in.
+
+    Args:
+        reader: Of that journal.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._found: dict[tuple[str, str], set[bytes]] = {}
+
+    async def has(self, request: str, subject: str, data: bytes) -> bool:
+        """Whether it had this very message."""
+        tenant = self._reader.subjects.read_journaled(subject)[0]
+        key = (tenant, request)
+        if key not in self._found:
+            entries = self._reader.of_request(request, tenant)
+            self._found[key] = {
+                _digest(one.subject, one.data)
+                async for one in entries
+                if isinstance(one, Entry)
+            }
+        return _digest(subject, data) in self._found[key]
+
+
+def _digest(subject: str, data: bytes) -> bytes:
+    return blake2b(subject.encode() + b" " + data, digest_size=16).digest()
 
 
 async def _row(reader: Reader, entry: Entry, damaged: Callable[[Damaged], None]) -> Row:

@@ -53,7 +53,8 @@ async def switch(bus: NatsBus, subjects: Subjects, given: argparse.Namespace) ->
         operations=dict(map(_switch, given.operation)),
         tenants=dict(map(_switch, given.tenant)),
     )
-    for state in await ask(bus, subjects, change):
+    states = await ask(bus, subjects, change)
+    for state in sorted(states, key=lambda one: (one.name, one.pid)):
         if given.json:
             print(msgspec.json.encode(state).decode())
         else:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from dspex.bus.children import Program, Role
 from dspex.cli.lm import Choice
+from dspex.cli.toy import PARENT_PIPE
 from dspex.contracts.configuration import Configuration, to_environ
 
 _SERVICES: dict[Role, str] = {
@@ -15,9 +16,6 @@ _SERVICES: dict[Role, str] = {
     "native": "dspex.native",
     "state": "dspex.services.state",
 }
-
-PARENT_PIPE = "DSPEX_PARENT_PIPE"
-"""Tells a program to stop when its standard input closes: its parent is gone."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -80,19 +78,6 @@ class Plan(Struct, frozen=True, kw_only=True):
                 environ=self._environ(url) | self._lm() | model,
             )
         ]
-
-    def model(self, key: str) -> Program:
-        """The server of the built-in model, which fetches its weights if need be.
-
-        Args:
-            key: What its callers must show.
-        """
-        return Program(
-            name="model",
-            role="model",
-            argv=(self.python, "-m", "dspex.services.model"),
-            environ={"DSPEX_MODEL_KEY": key, PARENT_PIPE: "1"},
-        )
 
     def _argv(self, module: str, *options: str) -> tuple[str, ...]:
         config = ("--config", str(self.config_path)) if self.config_path else ()

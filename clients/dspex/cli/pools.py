@@ -42,11 +42,11 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 _POOLS = """\
 Show every host, its pools and their workers: versions, load, memory, GPUs, what the
-pool needs and why, and why there are fewer workers than there shall be.
+pool needs and why, and why there are fewer workers than there should be.
 """
 
 _SCALE = """\
-Have another number of workers, spread over all hosts that have the pool.
+Change how many workers a pool has, spread over all hosts that have it.
 
   dspex scale light 4
   dspex scale gpu 1 --host machine-2
@@ -55,12 +55,12 @@ Have another number of workers, spread over all hosts that have the pool.
 _DRAIN = """\
 Empty a host, a pool or one worker without losing a request. A host and a pool stay
 empty until they are scaled (a host by its name: `dspex scale POOL N --host HOST`); a
-worker, given as `dspex pools` shows it, is replaced.
+worker, named as `dspex pools` shows it, is replaced.
 """
 
 _RESTART = """\
-Replace every worker of a pool by what the configuration says now, a few at a time:
-a worker ends when its replacement is ready, and no request is lost.
+Read the configuration and the code again and replace every worker of a pool, a few
+at a time: a worker ends when its replacement is ready, and no request is lost.
 """
 
 _TOP = "The same as `dspex pools`, again every second, until Ctrl-C."
@@ -74,17 +74,19 @@ def add(add_command: Callable[[str, str, str], argparse.ArgumentParser]) -> None
     """
     pools = add_command("pools", "show hosts, pools and workers", _POOLS)
     pools.add_argument("pool", nargs="?", metavar="POOL", help="only this one")
-    scale = add_command("scale", "have another number of workers", _SCALE)
+    scale = add_command("scale", "change how many workers a pool has", _SCALE)
     scale.add_argument("pool", metavar="POOL")
     scale.add_argument("processes", type=int, metavar="N")
-    scale.add_argument("--host", metavar="HOST", help="only on this host, all of them")
+    scale.add_argument(
+        "--host", metavar="HOST", help="all N on this host, and only there"
+    )
     drain = add_command("drain", "empty a host, a pool or a worker", _DRAIN)
     drain.add_argument("name", metavar="HOST|POOL|WORKER")
     restart = add_command("restart", "replace the workers of a pool", _RESTART)
     restart.add_argument("pool", metavar="POOL")
     top = add_command("top", "watch hosts, pools and workers", _TOP)
     top.add_argument("pool", nargs="?", metavar="POOL", help="only this one")
-    top.add_argument("--once", action="store_true", help="one picture, then end")
+    top.add_argument("--once", action="store_true", help="print it once and end")
     for one in (pools, scale, drain, restart, top):
         one.add_argument("--url", metavar="URL", help="NATS server, host:port")
     for one in (pools, scale, drain, restart):
@@ -213,6 +215,12 @@ async def _look(
         await subscription.unsubscribe()
     if not answers and not seen.beats:
         raise nobody()
+    if pool and not seen.beats and not any(one.pools for one in answers):
+        raise NotFound(
+            f"There is no pool {pool!r}.",
+            field="pool",
+            hint="`dspex pools` shows what there is.",
+        )
     return sorted(answers, key=lambda one: one.host), seen
 
 

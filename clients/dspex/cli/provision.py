@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from dspex.contracts.configuration import Configuration
 
 ABOUT = """\
-Make every stream, bucket and consumer that is declared, or make it like its
-declaration; what is like it already is kept. The programs do the same when they start:
-this is for operators, where the programs may not. Exit status 1 if one exists and
-cannot become what is declared.
+Create the streams, buckets and consumers that DSPex needs, and update those that
+differ from their declaration. The state program does the same when it starts; this is
+for operators whose programs may not. Exit status 1 if one exists and cannot be
+updated.
 """
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from dspex.bus import settings
-from dspex.cli import home, journal_select, lm, replay_step
+from dspex.cli import home, journal_select, lm, replay_step, replay_text, toy
 from dspex.cli.asking import connected
 from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.cli.journal import Trouble
-from dspex.contracts.configuration import to_environ
+from dspex.contracts.configuration import BUILTIN_MODEL, to_environ
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.replays import Replayed
 from dspex.contracts.subjects import token
@@ -26,15 +27,17 @@ from dspex.services.replay.engine import Replay, What, Where
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator, Callable
 
     from dspex.contracts.configuration import Configuration
     from dspex.contracts.replay_requests import Mode
 
 ABOUT = """\
-Send recorded requests again, into processes of its own under a prefix of its own.
+Send recorded requests again, to processes that are started for it and share nothing
+with those that serve.
 
   exact  models and tools answer from the record: offline, without keys
-  diff   the same with the programs, the configuration and the DSPy of now
+  diff   the same with the current programs, configuration and DSPy
   live   with real models, such as another one: --lm other
   load   as they arrived, --speed times faster; measures throughput and latency
 
@@ -62,6 +65,7 @@ was answered.
 MODES: tuple[Mode, ...] = ("exact", "diff", "live", "load")
 
 _BAR = 30
+_WIDTH = 60
 
 
 def add(found: argparse.ArgumentParser) -> None:
@@ -72,7 +76,7 @@ def add(found: argparse.ArgumentParser) -> None:
         metavar="MODE",
         nargs="?",
         choices=MODES,
-        help=f"{', '.join(MODES)}; with --step exact if it is left out",
+        help=f"{', '.join(MODES)}; may be left out with --step: exact",
     )
     found.add_argument(
         "--request",
@@ -80,10 +84,10 @@ def add(found: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="R",
-        help="only these",
+        help="only these requests",
     )
     found.add_argument(
-        "--step", default="", metavar="R", help="go through this one, call by call"
+        "--step", default="", metavar="R", help="go through this request call by call"
     )
     journal_select.add(found)
     found.add_argument("--url", metavar="URL", help="NATS server, host:port")
@@ -91,16 +95,19 @@ def add(found: argparse.ArgumentParser) -> None:
         "--into",
         default="",
         metavar="PREFIX",
-        help="prefix of the replay, whose journal is kept (default: one that goes); "
-        "of load: of a stack that runs",
-    )
-    found.add_argument("--lm", default="", metavar="NAME", help="another model")
-    found.add_argument(
-        "--metric", default="", metavar="NAME", help="of new outputs, such as f1"
+        help="run under this prefix and keep its journal (default: a temporary one); "
+        "load: send to the running stack with this prefix",
     )
     found.add_argument(
-        "--allow-tools", action="store_true", help="call tools, also again"
+        "--lm", default="", metavar="NAME", help="use this language model instead"
     )
+    found.add_argument(
+        "--metric",
+        default="",
+        metavar="NAME",
+        help="score new outputs against recorded ones, such as f1",
+    )
+    found.add_argument("--allow-tools", action="store_true", help="call tools for real")
     found.add_argument(
         "--python",
         default="",
@@ -111,16 +118,20 @@ def add(found: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="FILE",
-        help="keep what came of each request there, and go on where it ends",
+        help="write results there, and continue an interrupted run",
     )
     found.add_argument(
-        "--speed", type=float, default=1.0, metavar="N", help="of load; default: 1"
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="load: how many times as fast; default: 1",
     )
     found.add_argument(
         "--latency",
         type=float,
         metavar="S",
-        help="of load: seconds a model takes (default: as long as it took)",
+        help="load: seconds a model takes (default: as recorded)",
     )
     found.add_argument("--json", action="store_true", help="print JSON, line by line")
 
@@ -194,14 +205,29 @@ def _where(
 async def _run(what: What, where: Where, given: argparse.Namespace) -> int:
     bus = await connected(where.url, where.source, "dspex-replay")
     trouble, out = Trouble(), console(dict(os.environ), sys.stderr)
-    replay = Replay(bus, what, where, trouble.take, out.step)
     try:
-        if given.step:
-            return await replay_step.run(bus, replay, where, given)
-        return await _all(replay, given)
+        async with _with_model(what, where, out.step) as served:
+            replay = Replay(bus, what, served, trouble.take, out.step)
+            if given.step:
+                return await replay_step.run(bus, replay, served, given)
+            return await _all(replay, given)
     finally:
         trouble.report()
         await bus.close()
+
+
+@asynccontextmanager
+async def _with_model(
+    what: What, where: Where, say: Callable[[str], None]
+) -> AsyncIterator[Where]:
+    """Where it runs, with the built-in model if that shall answer."""
+    models = {one.model for one in where.source.lms.values()}
+    models |= {where.environ.get("DSPEX_LMS_DEFAULT_MODEL", "")}
+    if what.mode != "live" or BUILTIN_MODEL not in models:
+        yield where
+        return
+    async with toy.serving(say) as found:
+        yield replace(where, environ=where.environ | found)
 
 
 async def _all(replay: Replay, given: argparse.Namespace) -> int:
@@ -273,5 +299,4 @@ def _difference(one: Replayed) -> str:
     found = one.first_difference
     if found is None:
         return one.why
-    before, after = f"{found.recorded!r:.60}", f"{found.replayed!r:.60}"
-    return f"{found.path}: {before} -> {after}"
+    return replay_text.difference(found, _WIDTH)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from dspex.cli.console import console
-from dspex.cli.replay_text import asked_text, read_asked, read_reply, reply_text
+from dspex.cli.replay_text import (
+    asked_text,
+    difference,
+    read_asked,
+    read_reply,
+    reply_text,
+)
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest
 from dspex.services.replay.stepping import (
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from dspex.contracts.replays import Replayed
     from dspex.services.replay.engine import Replay, Where
 
+_WIDTH = 200
 _KEYS = "[Enter] go on  [p] change the prompt  [r] change the reply  [a] ask  [q] stop "
 
 
@@ -132,8 +139,7 @@ class Person:
         self._out.line(self._out.bold(f"the end: {replayed.status}"))
         self._out.line(walked.failed or _text(walked.outputs or replayed.why))
         if (found := replayed.first_difference) is not None:
-            before, after = f"{found.recorded!r:.200}", f"{found.replayed!r:.200}"
-            self._out.line(f"{found.path}: {before} -> {after}")
+            self._out.line(difference(found, _WIDTH))
 
     async def _decision(self, line: str, step: Step) -> Decision | None:
         key = line.strip()

@@ -10,6 +10,7 @@ from dspex.contracts.failures import BadRequest
 from dspex.services.replay.stepping import Prompt, Reply
 
 if TYPE_CHECKING:
+    from dspex.contracts.replays import Difference
     from dspex.services.replay.stepping import Step
 
 _ROLE = re.compile(r"\[(system|developer|user|assistant|tool)\]")
@@ -58,6 +59,17 @@ def read_reply(text: str, step: Step) -> Reply:
     if not isinstance(outputs, list):
         raise BadRequest("This reply is a JSON list, an element for each choice.")
     return Reply(outputs=outputs)
+
+
+def difference(found: Difference, width: int) -> str:
+    """Where two ends differ, and what each has there, in ``width`` characters each."""
+    sides = (_short(one, width) for one in (found.recorded, found.replayed))
+    return f"{found.path}: {' -> '.join(sides)}"
+
+
+def _short(value: Any, width: int) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _is_text(outputs: list[Any]) -> bool:

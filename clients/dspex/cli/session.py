@@ -124,7 +124,8 @@ def _show(outputs: dict[str, Any], out: Console) -> None:
 
 def _closed(outputs: dict[str, Any], out: Console) -> None:
     found: SessionInfo = encoding.read(outputs, SessionInfo)
-    out.line(f"{found.session} is closed, after {found.turn_count} turns.")
+    turns = "turn" if found.turn_count == 1 else "turns"
+    out.line(f"{found.session} is closed, after {found.turn_count} {turns}.")
 
 
 def _text(value: Any) -> str:

@@ -8,9 +8,6 @@ in that order, stop in the other, and end when this process ends, however it end
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +18,7 @@ from dspex.bus.children import Child, Ended, Program
 from dspex.bus.connection import BusSettings
 from dspex.bus.readiness import Readiness, Waiting, describe, hostname
 from dspex.bus.tasks import Tasks
-from dspex.cli import server
+from dspex.cli import server, toy
 from dspex.cli.embedded import EmbeddedServer
 from dspex.cli.liveness import Liveness, Patience
 from dspex.cli.lm import BUILTIN_TEXT, needs_builtin
@@ -38,11 +35,6 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
     from dspex.bus.readiness import News
     from dspex.cli.plan import Plan
-
-MODEL_SECONDS = 900.0
-"""Longest wait for the built-in model: the first time its weights are fetched."""
-
-_MODEL_READY = re.compile(r'^\{.*"type"\s*:\s*"ready"')
 
 
 class StackFailed(Exception):
@@ -211,22 +203,19 @@ class Stack:
         """
         if not needs_builtin(self._plan.configuration, self._plan.choice):
             return {}
-        key = secrets.token_urlsafe(24)
-        self._model = model = self._child(self._plan.model(key))
+        program = toy.program(self._plan.python, toy.secret())
+        self._model = model = self._child(program)
         self._say(f"model server: starting ({BUILTIN_TEXT})")
-        await model.start(piped=True)
         try:
-            async with asyncio.timeout(MODEL_SECONDS):
-                said = await model.announced(_MODEL_READY, self._say)
+            found = await toy.started(model, self._say)
         except TimeoutError:
             raise StackFailed(
-                f"The built-in model was not ready after {MODEL_SECONDS:g} s. "
+                f"The built-in model was not ready after {toy.READY_WITHIN:g} s. "
                 f"The end of {model.log}:\n{model.tail()}"
             ) from None
         self._keep(model, piped=True)
         self._say("model server: ready")
-        url = json.loads(said.splitlines()[-1])["url"]
-        return {"DSPEX_MODEL_URL": url, "DSPEX_MODEL_KEY": key}
+        return found
 
     async def _connect(self) -> None:
         nats = self._plan.configuration.nats

@@ -115,6 +115,18 @@ class Client:
         body = self.options.body(signature, inputs)
         return await self.call("chain_of_thought", body)
 
+    async def run(self, program: Any, /, **inputs: Any) -> Prediction:
+        """Run a program: ``run("triage", ticket=…)``.
+
+        Args:
+            program: Its name, stored or configured, or its specification as a dict.
+            **inputs: A value per input.
+        """
+        body = self.options.body(None, inputs)
+        names = ("lm", "config", "options")
+        said = {name: body[name] for name in names if name in body}
+        return await self.call("run", {"program": program, "inputs": inputs} | said)
+
     async def call(self, operation: str, body: Mapping[str, Any]) -> Prediction:
         """Ask for any operation.
 

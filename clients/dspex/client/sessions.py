@@ -52,6 +52,10 @@ class Session:
         """The same by an agent with the session's tools."""
         return await self.call("react", inputs)
 
+    async def run(self, **inputs: Any) -> Prediction:
+        """The next turn of a session that was opened with a program."""
+        return await self.call("run", inputs)
+
     async def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
         """The next turn, with any operation that has turns."""
         return await self._turns.call(operation, self._body(inputs))

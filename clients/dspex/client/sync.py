@@ -59,6 +59,10 @@ class SyncClient:
         """As ``Client.chain_of_thought``."""
         return self._wait(self._client.chain_of_thought(signature, **inputs))
 
+    def run(self, program: Any, /, **inputs: Any) -> Prediction:
+        """As ``Client.run``."""
+        return self._wait(self._client.run(program, **inputs))
+
     def call(self, operation: str, body: Mapping[str, Any]) -> Prediction:
         """As ``Client.call``."""
         return self._wait(self._client.call(operation, body))
@@ -214,6 +218,10 @@ class SyncSession:
     def react(self, **inputs: Any) -> Prediction:
         """As ``Session.react``."""
         return self.call("react", inputs)
+
+    def run(self, **inputs: Any) -> Prediction:
+        """As ``Session.run``."""
+        return self.call("run", inputs)
 
     def call(self, operation: str, inputs: dict[str, Any]) -> Prediction:
         """As ``Session.call``."""

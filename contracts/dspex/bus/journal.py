@@ -72,12 +72,16 @@ class Reader:
     Args:
         bus: Where.
         subjects: Under which prefix.
+
+    Attributes:
+        subjects: The same.
+        blobs: What was stored apart.
     """
 
     def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
         names = Names(subjects.prefix)
         self._bus = bus
-        self._subjects = subjects
+        self.subjects = subjects
         self._stream = names.journal
         self.blobs = Blobs(bus, names.journal_blobs)
 
@@ -129,7 +133,7 @@ class Reader:
         subject = message.headers.get(SUBJECT, message.subject)
         sequence = sequence_of(message)
         try:
-            tenant, family, _, _ = self._subjects.read_journaled(subject)
+            tenant, family, _, _ = self.subjects.read_journaled(subject)
             wanted = Event if family == "event" else Record
             said = encoding.decode(message.data, wanted)
         except Failure as failure:
@@ -172,7 +176,7 @@ class Reader:
         return found
 
     async def _all_of(self, request: str, tenant: str) -> list[Message]:
-        subjects = self._subjects.of(tenant)
+        subjects = self.subjects.of(tenant)
         wanted = [*self._event_subjects(request, tenant), subjects.records(request)]
         found: list[Message] = []
         for subject in wanted:
@@ -183,7 +187,7 @@ class Reader:
         return sorted(found, key=sequence_of)
 
     def _event_subjects(self, request: str, tenant: str) -> list[str]:
-        subjects = self._subjects.of(tenant)
+        subjects = self.subjects.of(tenant)
         return [subjects.events(request), subjects.session_events(request)]
 
 

@@ -34,7 +34,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         module: Python module that is started as a worker.
         env: Variables of its workers, on top of the supervisor's.
         grace_s: What a worker that is to end gets to finish its requests, seconds.
-        stall_s: A worker whose event loop has not come round for so long is ended,
+        stall_s: A worker whose event loop has been blocked for so long is ended,
             seconds; absent: never.
         recycle_after_s: Age at which a worker is replaced, seconds, give or take a
             tenth; absent: none.
@@ -103,7 +103,7 @@ class Supervising(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             busy; absent: one for each CPU.
         down_after_s: How long fewer workers must have been enough before a pool
             that scales by itself has fewer, seconds.
-        target: Share of their places that the workers of such a pool shall use.
+        target: Share of their slots that the workers of such a pool are to use.
         cgroup: Folder of a cgroup, version 2, below which each worker gets its own;
             absent: none does.
     """

@@ -64,6 +64,43 @@ def test_timeout_is_a_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "more than 0" in capsys.readouterr().err
 
 
+def test_nothing_at_all_is_answered_by_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``dspex`` alone shows its commands."""
+    assert main([]) == 2
+
+    assert "send one request" in capsys.readouterr().err
+
+
+def test_a_command_shows_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with a command's words is told beside that command's usage."""
+    with pytest.raises(SystemExit):
+        main(["call"])
+    with pytest.raises(SystemExit):
+        main(["call", "predict", "foo"])
+
+    said = capsys.readouterr().err
+    assert said.count("usage: dspex call") == 2
+    assert "required: OPERATION\n" in said
+
+
+def test_a_program_by_its_name() -> None:
+    """``--program`` names what runs; what stands beside it are its inputs."""
+    words = ["call", "run", "--program", "triage", "ticket=Down!"]
+
+    assert call.build(parse(words)) == {
+        "program": "triage",
+        "inputs": {"ticket": "Down!"},
+    }
+
+
+def test_missing_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run without a program says which option is missing, also if it is a value."""
+    assert main(["call", "run", "program=triage", "ticket=x"]) == 1
+    assert "--program is missing" in capsys.readouterr().err
+
+
 def test_missing_signature(capsys: pytest.CaptureFixture[str]) -> None:
     """A call without a signature says which option is missing, before it connects."""
     status = main(["call", "predict", "a=1"])

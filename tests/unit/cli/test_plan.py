@@ -5,6 +5,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dspex.bus.children import Program
+from dspex.cli import toy
 from dspex.cli.lm import Choice
 from dspex.cli.plan import Plan
 from dspex.contracts import configuration
@@ -86,7 +87,7 @@ def test_workers_find_the_model_server() -> None:
 
 def test_model_key_is_no_argument() -> None:
     """The key is in the environment: arguments are shown to every user."""
-    program = _plan().model("secret")
+    program = toy.program("python", "secret")
 
     assert program.environ["DSPEX_MODEL_KEY"] == "secret"
     assert "secret" not in program.argv

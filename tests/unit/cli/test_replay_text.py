@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.cli.replay_text import asked_text, read_asked, read_reply, reply_text
+from dspex.cli.replay_text import (
+    asked_text,
+    difference,
+    read_asked,
+    read_reply,
+    reply_text,
+)
 from dspex.contracts.failures import BadRequest
+from dspex.contracts.replays import Difference
 from dspex.services.replay.stepping import Step
 
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "other"])
@@ -90,3 +97,12 @@ def test_a_tool_has_json() -> None:
     assert read_asked('{"at": 2}', step).arguments == {"at": 2}
     assert reply_text(step) == '"Here."'
     assert read_reply("[1]", step).result == [1]
+
+
+def test_a_difference_in_one_line() -> None:
+    """Both sides as JSON, cut to a width; a side that is not there is nothing."""
+    long = Difference(path="outputs.answer", recorded="x" * 50, replayed=["é"])
+    gone = Difference(path="events[1]", recorded={"kind": "failed"})
+
+    assert difference(long, 10) == 'outputs.answer: "xxxxxxxx… -> ["é"]'
+    assert difference(gone, 60) == 'events[1]: {"kind": "failed"} -> nothing'

@@ -178,7 +178,7 @@ class Replay:
         self.total = len(found.chosen)
         if not found.chosen:
             raise BadRequest(
-                "The journal has no such request.",
+                "No request in the journal matches.",
                 hint="`dspex journal ls` lists what there is.",
             )
         if self.total > self._what.most:

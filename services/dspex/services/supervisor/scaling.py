@@ -115,7 +115,7 @@ class Scaler:
         most = self._seen[0][1]
         reason = need.reason
         if most > need.workers:
-            reason += f"; {most} were needed less than {self._down_after:.0f} s ago"
+            reason += f"; up to {most} in the last {self._down_after:.0f} s"
         workers, bound = _bounded(most, settings)
         return Desired(workers=workers, reason=reason + bound)
 
