@@ -157,7 +157,7 @@ class PullLoop:
         self._work = Tasks()
         self._loop = Tasks()
         self._subscription: Subscription | None = None
-        self._forget: Callable[[], None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Take work from now on."""
@@ -172,9 +172,7 @@ class PullLoop:
             grace: Seconds after which what still runs is given back too.
         """
         self._stopping = True
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
+        self._forget()
         await self._loop.cancel()
         if self._subscription is not None:
             await self._subscription.drain()

@@ -99,7 +99,7 @@ class Router:
         self.targets.gone = self._parts.health.forget
         self._unread = logs.Seldom(_log)
         self._unheard = logs.Seldom(_log)
-        self._stop_watching: Callable[[], None] | None = None
+        self._stop_watching: Callable[[], None] = lambda: None
         self._back_at = -math.inf
         self._pinged: set[str] = set()
         self._listening: list[Subscription] = []
@@ -119,8 +119,7 @@ class Router:
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, follow what is in hand to its end."""
-        if self._stop_watching is not None:
-            self._stop_watching()
+        self._stop_watching()
         await self._service.stop(grace)
         await self._tasks.cancel()
 
