@@ -11,13 +11,22 @@ from msgspec.structs import replace
 
 from dspex.bus.durable import API, api
 from dspex.bus.jobs import JobStore
-from dspex.bus.provisioning import Names, consumers, declared, lane, provision
+from dspex.bus.provisioning import (
+    PRIORITIES,
+    Names,
+    consumers,
+    declared,
+    lane,
+    provision,
+    provision_pool,
+)
 from dspex.bus.pulling import PullLoop, PullSettings
 from dspex.contracts import jobs
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Metadata
 from dspex.contracts.failures import Conflict
 from dspex.contracts.job_records import Job, JobRecord
+from dspex.contracts.job_settings import Jobs
 from dspex.contracts.jobs import Step
 from dspex.services.state.undelivered import Undelivered
 
@@ -29,6 +38,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.nats
 
 NOW = 1_000_000.0
+PAGE = 256
+"""Consumers that the server lists at a time."""
+
 JOB = Job(
     job="j1",
     tenant="default",
@@ -50,8 +62,8 @@ async def _store(bus: NatsBus, subjects: Subjects) -> JobStore:
     return JobStore(bus, subjects)
 
 
-async def pull(bus: NatsBus, root: str, handle: Any) -> PullLoop:
-    settings = PullSettings(stream=Names(root).jobs, consumer=lane("light", 3))
+async def pull(bus: NatsBus, root: str, handle: Any, pool: str = JOB.pool) -> PullLoop:
+    settings = PullSettings(stream=Names(root).jobs, consumer=lane(pool, 3))
     loop = PullLoop(bus, settings, handle)
     await loop.start()
     return loop
@@ -164,4 +176,26 @@ async def test_purged(store: JobStore, bus: NatsBus, root: str) -> None:
     info = await bus.request(f"{API}.STREAM.INFO.{Names(root).jobs}")
     assert msgspec.json.decode(info.data)["state"]["messages"] == 2
     let_go.set()
+    await loop.stop()
+
+
+async def test_purged_behind_many_consumers(
+    store: JobStore, bus: NatsBus, root: str
+) -> None:
+    """The server lists consumers by pages; those of the later ones are looked at."""
+    pools = [*(f"a{number}" for number in range(PAGE // len(PRIORITIES))), "z"]
+    await asyncio.gather(
+        *(provision_pool(bus, store.subjects, pool, Jobs()) for pool in pools)
+    )
+    await store.append(replace(JOB, pool="z"), now=NOW)
+    settled = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        await delivery.ack(confirm=5)
+        settled.set()
+
+    loop = await pull(bus, root, handle, pool="z")
+    await settled.wait()
+
+    assert await Undelivered(bus, store.subjects, store).purge() == 1
     await loop.stop()
