@@ -161,6 +161,17 @@ async def test_append_knows_its_own(bus: NatsBus, root: str) -> None:
         await Appender(bus)._stored(entry, other, answer, tried=True)
 
 
+async def test_append_conflicts_with_what_is_gone(bus: NatsBus, root: str) -> None:
+    """Sent twice, behind a message that has ended since, it is a conflict as ever."""
+    await stream(bus, root)
+    entry = Entry(subject=f"{root}.a", message_id="m1", expected_last=7)
+    sent = {"Nats-Expected-Last-Subject-Sequence": "7"}
+    answer = await bus.request(f"{root}.a", headers=sent)
+
+    with pytest.raises(Conflict):
+        await Appender(bus)._stored(entry, {"Nats-Msg-Id": "m1"}, answer, tried=True)
+
+
 async def test_append_knows_duplicates(bus: NatsBus, root: str) -> None:
     """What was there before, under the same id, is told from what is new."""
     await stream(bus, root)

@@ -331,9 +331,11 @@ class Appender:
 
     async def _own(self, stream: str, subject: str, message_id: str) -> int | None:
         """Where the last message of a subject is, if it has this id."""
-        found = await api(
-            self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}
-        )
+        verb = f"STREAM.MSG.GET.{stream}"
+        try:
+            found = await api(self._bus, verb, {"last_by_subj": subject})
+        except NotFound:
+            return None  # what was last has ended since
         message = found["message"]
         stored = base64.b64decode(message.get("hdrs", "")).decode()
         if f"{MESSAGE_ID}: {message_id}\r\n" not in stored:
