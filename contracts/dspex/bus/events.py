@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -149,14 +149,19 @@ class Events:
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
+        if kind is not Delta:
+            await self._in_order(kind, **said)
+            return
         now = time.monotonic()
         async with self._order:
-            if kind is Delta:
-                due = self._coalescer.add(said["field"], said["text"], now)
-                await self._tell_deltas(due)
-                self._set_timer(now)
-                return
-            await self._tell_deltas(self._coalescer.take(now))
+            due = self._coalescer.add(said["field"], said["text"], now)
+            await self._tell_deltas(due)
+            self._set_timer(now)
+
+    async def _in_order(self, kind: type[Any], **said: Any) -> None:
+        """Tell one event behind the deltas that are held back."""
+        async with self._order:
+            await self._tell_deltas(self._coalescer.take(time.monotonic()))
             await self._tell(kind, **said)
 
     async def relay(self, event: Event) -> None:
@@ -284,12 +289,15 @@ class Events:
                     await self._probe.next(max(quiet, 0.05))
                 except NoResponders:
                     return gone()
-                except (TimeoutError, BusUnavailable):  # it may come back
+                except (TimeoutError, BusUnavailable):
                     await self._keep_alive()
 
     async def _keep_alive(self) -> None:
-        if time.monotonic() - self._last >= self._keep_alive_after:
-            await self.emit(Status, message="still running")
+        if time.monotonic() - self._last < self._keep_alive_after:
+            return
+        # What the program was to hear of its last delta is not for us to hear.
+        with suppress(BusUnavailable):  # it may come back
+            await self._in_order(Status, message="still running")
 
     async def _packed(self, said: Any, as_json: bytes = b"") -> Parcel:
         """What goes to the reply subject, checked; a large end as its name.
