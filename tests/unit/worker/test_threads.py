@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from dspex.services.worker import leftovers
-from dspex.services.worker.threads import EventsFromThread, Threads, contexts_are_apart
+from dspex.services.worker.threads import (
+    Alone,
+    EventsFromThread,
+    Threads,
+    contexts_are_apart,
+)
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="")
 
@@ -119,6 +124,18 @@ async def test_cancelled_and_going_on() -> None:
 
     assert went_on > 0
     assert leftovers.longest() == 0
+
+
+def test_cancelled_when_it_has_ended() -> None:
+    """A coroutine whose loop closes in this moment needs no more to be cancelled."""
+    alone = Alone()
+    alone.run(lambda: asyncio.sleep(0))
+    loop: Any = alone._task.get_loop() if alone._task else None
+    loop.is_closed = bool  # as it said a moment before
+
+    alone.cancel()
+
+    del loop.is_closed
 
 
 async def test_cancelled_before_it_began(threads: Threads) -> None:
