@@ -61,9 +61,7 @@ async def test_a_stream_that_cannot_change(bus: NatsBus, root: str) -> None:
 
 async def test_a_capturing_stream(bus: NatsBus, root: str) -> None:
     """The stream of a journal: no acknowledgement, no waiting for the disk."""
-    await stream(
-        bus, root, no_ack=True, persist_mode="async", compression="s2", max_age=60
-    )
+    await stream(bus, root, no_ack=True, persist_mode="async", max_age=60)
 
     await bus.publish(f"{root}.a", b"1")
     async with asyncio.timeout(5):

@@ -16,7 +16,6 @@ from dspex.bus import outgoing
 from dspex.bus.audiences import Audience
 from dspex.bus.coalescing import Coalescer
 from dspex.bus.core import NoResponders
-from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
@@ -44,7 +43,7 @@ from dspex.contracts.failures import (
     Unsupported,
 )
 from dspex.contracts.records import Cut
-from dspex.contracts.subjects import is_token
+from dspex.contracts.subjects import answerable, is_token
 from dspex.contracts.words import Text
 
 if TYPE_CHECKING:
@@ -63,9 +62,6 @@ KEEP_ALIVE = 5.0
 
 _ENVELOPE = 2048
 """Bytes that headers, and what redaction adds, take beside an event."""
-
-LONGEST_DELTA = 64 * 1024
-"""Characters of one delta; a model that answers in one piece writes more."""
 
 PROBE_EVERY = 8
 """Every so many messages to an inbox ask the server whether anyone listens."""
@@ -206,9 +202,7 @@ class Events:
 
     async def _tell_deltas(self, deltas: list[Text]) -> None:
         for delta in deltas:
-            for start in range(0, len(delta.text), LONGEST_DELTA):
-                text = delta.text[start : start + LONGEST_DELTA]
-                await self._tell(Delta, field=delta.field, text=text)
+            await self._tell(Delta, field=delta.field, text=delta.text)
 
     async def _tell(self, kind: type[Any], **said: Any) -> None:
         self._seq += 1

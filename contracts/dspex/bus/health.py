@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.subjects import answerable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

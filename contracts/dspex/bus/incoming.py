@@ -10,12 +10,11 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.bodies import read_claim
 from dspex.contracts.failures import BadRequest, DeadlineExceeded
 from dspex.contracts.headers import Headers
-from dspex.contracts.subjects import DEFAULT_TENANT, token
+from dspex.contracts.subjects import DEFAULT_TENANT, answerable, token
 
 if TYPE_CHECKING:
     from dspex.bus.core import Message

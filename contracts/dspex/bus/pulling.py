@@ -68,7 +68,6 @@ class Delivery:
         message: As it was stored.
         stream_sequence: Where it is in the stream.
         delivered: How often it was delivered, this time included.
-        pending: Messages of the consumer behind it.
         settled: Whether the server was told what became of it.
     """
 
@@ -77,13 +76,12 @@ class Delivery:
         self.settled = False
         self.told = time.monotonic()
         self._bus = bus
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<...>.<time>.<pending>;
-        # the newer form has <domain>.<account> before the stream.
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<...>; the newer form has
+        # <domain>.<account> before the stream.
         tokens = message.reply.split(".")
         first = 4 if len(tokens) == 9 else 6
         self.delivered = int(tokens[first])
         self.stream_sequence = int(tokens[first + 1])
-        self.pending = int(tokens[first + 4])
 
     async def ack(self, *, confirm: float | None = None) -> None:
         """It is done.
@@ -177,11 +175,6 @@ class PullLoop:
         if self._subscription is not None:
             await self._subscription.drain()
         await self._work.join(grace)
-
-    @property
-    def in_hand(self) -> int:
-        """Deliveries taken and not finished."""
-        return len(self._in_hand)
 
     async def _run(self) -> None:
         while True:

@@ -19,7 +19,6 @@ from dspex.bus.audiences import audience_of
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events
 from dspex.bus.health import Heart, read_beat
-from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import BACKLOG, Endpoint, Service, ServiceInfo
@@ -29,7 +28,7 @@ from dspex.contracts.admin import BreakerNotice, Decisions, DecisionsRequest
 from dspex.contracts.envelope import failed
 from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
-from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
+from dspex.contracts.subjects import ROUTER_QUEUE, Subjects, answerable
 from dspex.router.caching import Cache
 from dspex.router.ends import Ends, listen
 from dspex.router.estimates import ServiceTimes
@@ -95,7 +94,7 @@ class Router:
         self._tasks = Tasks()
         self.targets = Targets(settings.silence, self.id)
         self._parts = self._assemble(configuration, settings, shared)
-        self._handler = RequestHandler(bus, self._parts)
+        self._handler = RequestHandler(self._parts)
         self.targets.gone = self._parts.health.forget
         self._unread = logs.Seldom(_log)
         self._unheard = logs.Seldom(_log)
