@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from dspex.bus.durable import API, api
+from dspex.bus.durable import API, Appender, Entry, api
 from dspex.bus.jobs import JobStore
+from dspex.bus.program import Context
 from dspex.bus.provisioning import (
     PRIORITIES,
     Names,
@@ -21,13 +23,16 @@ from dspex.bus.provisioning import (
     provision_pool,
 )
 from dspex.bus.pulling import PullLoop, PullSettings
+from dspex.bus.stores import OPERATION
 from dspex.contracts import jobs
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Metadata
 from dspex.contracts.failures import Conflict
 from dspex.contracts.job_records import Job, JobRecord
+from dspex.contracts.job_requests import ListJobs
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.jobs import Step
+from dspex.services.state import jobs as state_jobs
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -151,6 +156,32 @@ async def test_records_end(store: JobStore) -> None:
     async with asyncio.timeout(10):
         while await store.read("default", "j1"):
             continue
+
+
+async def test_listed_behind_what_an_operator_removed(
+    store: JobStore, bus: NatsBus, root: str
+) -> None:
+    """The mark of a record that is gone is not the end of the list."""
+    first = jobs.opened(replace(JOB, job="gone"), 1, NOW)
+    await store.write(first, 0)
+    subject = f"$KV.{Names(root).job_states}.{first.key}"
+    await Appender(bus).append(Entry(subject=subject, headers={OPERATION: "DEL"}))
+    for number in range(60):
+        await store.write(jobs.opened(replace(JOB, job=f"j{number}"), 1, NOW), 0)
+    context = Context(
+        name="test",
+        configuration=Configuration(prefix=root),
+        arguments=argparse.Namespace(),
+        environ={},
+        bus=bus,
+        stop=asyncio.Event(),
+    )
+
+    asked = ListJobs(limit=100)
+    found = await state_jobs.Jobs(context).list(asked, store.events("default", first))
+
+    assert len(found.outputs["jobs"]) == 60
+    assert not found.outputs["next"]
 
 
 async def test_purged(store: JobStore, bus: NatsBus, root: str) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
 
 OPERATION = "KV-Operation"
-SEQUENCE = "Nats-Sequence"
 
 CHUNK = 128 * 1024
 """Bytes per message of a blob."""

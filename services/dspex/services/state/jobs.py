@@ -134,7 +134,7 @@ class Jobs:
         found: list[ShownJob] = []
         room = self._bus.max_payload // 2
         for _ in range(SCANNED // PAGE):
-            page = await self.store.list(tenant, after, PAGE)
+            page, following = await self.store.list(tenant, after, PAGE)
             for kept in page:
                 after = kept.revision
                 if _fits(kept.record, body):
@@ -142,8 +142,9 @@ class Jobs:
                     room -= len(encoding.encode(found[-1]))
                 if len(found) == body.limit or room <= 0:
                     return _outcome(JobList(jobs=found, next=after))
-            if len(page) < PAGE:
+            if not following:
                 return _outcome(JobList(jobs=found))
+            after = following
         return _outcome(JobList(jobs=found, next=after))
 
     async def cancel(self, body: CancelJob, events: Events) -> Outcome:
