@@ -32,6 +32,7 @@ from dspex.contracts.job_records import Job, JobRecord
 from dspex.contracts.job_requests import ListJobs
 from dspex.contracts.job_settings import Jobs
 from dspex.contracts.jobs import Step
+from dspex.contracts.journaling import Journal
 from dspex.services.state import jobs as state_jobs
 from dspex.services.state.undelivered import Undelivered
 
@@ -63,7 +64,8 @@ JOB = Job(
 
 @pytest.fixture(name="store")
 async def _store(bus: NatsBus, subjects: Subjects) -> JobStore:
-    await provision(bus, Configuration(prefix=subjects.prefix))
+    journal = Journal(max_mib=8)  # its size is set aside, and the tests share a server
+    await provision(bus, Configuration(prefix=subjects.prefix, journal=journal))
     return JobStore(bus, subjects)
 
 
