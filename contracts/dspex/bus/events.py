@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from dspex.bus import outgoing
 from dspex.bus.audiences import Audience
+from dspex.bus.clock import now_ms
 from dspex.bus.coalescing import Coalescer
 from dspex.bus.core import NoResponders
 from dspex.bus.tasks import Tasks
@@ -178,7 +179,7 @@ class Events:
         claims = self._bus.claims
         if claims is None:
             raise Unsupported("There is no object store here.", field=headers.BODY)
-        left = (request.deadline - time.time() * 1000) / 1000
+        left = (request.deadline - now_ms()) / 1000
         async with claims.held(request.claim, left) as body:
             if self.redaction is not None:
                 self.redaction.learn_body(body, request.media)
@@ -211,7 +212,7 @@ class Events:
             request=audience.request,
             attempt=audience.attempt,
             seq=self._seq,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
             **said,
         )
         own = not audience.relays or isinstance(event, FailedEvent | Status)

@@ -11,13 +11,13 @@ So a session that is used is whole, and one that is not goes by itself.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus.batches import page, sequence_of
+from dspex.bus.clock import now_ms
 from dspex.bus.durable import Appender, Entry, api
 from dspex.bus.provisioning import Names
 from dspex.contracts import encoding
@@ -229,11 +229,6 @@ def no_session(session: str) -> NotFound:
         field="session",
         hint="Open one with session.open; session.list shows those there are.",
     )
-
-
-def now_ms() -> float:
-    """Unix milliseconds, as entries say them."""
-    return round(time.time() * 1000, 3)
 
 
 def _ttl(state: SessionState | None, entry: LogEntry) -> int:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
 from dspex.bus.audiences import audience_of
+from dspex.bus.clock import now_ms
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events
 from dspex.bus.health import Heart, read_beat
@@ -274,7 +275,7 @@ class Router:
             name=change.name,
             state=change.state,
             reason=change.reason,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
             open_for_ms=round(change.open_for * 1000, 1),
         )
         subject = self._subjects.notice("breaker")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dspex.bus.clock import now_ms
 from dspex.bus.provisioning import Names
 from dspex.bus.stores import Blobs
 from dspex.contracts import encoding
@@ -19,7 +20,7 @@ from dspex.contracts.dataset_requests import (
 )
 from dspex.contracts.failures import Conflict, NotFound
 from dspex.services.state.answers import outcome, tenant_of
-from dspex.services.state.versions import KEPT, Versions, now
+from dspex.services.state.versions import KEPT, Versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +58,7 @@ class Datasets:
         blob = f"{tenant}.{body.name}.{version}.{events.audience.request}"
         record = DatasetRecord(
             version=version,
-            at=now(),
+            at=now_ms(),
             digest=hashlib.sha256(data).hexdigest(),
             note=body.note,
             sequences=earlier,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from dspex.bus.incoming import now_ms
+from dspex.bus.clock import now_ms
 from dspex.bus.job_running import tell_end
 from dspex.bus.jobs import JobStore, Kept
 from dspex.bus.provisioning import DAY, provision_pool

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.discovering import services
 from dspex.bus.provisioning import Names
 from dspex.contracts import encoding
@@ -29,7 +30,7 @@ from dspex.native.programs.nodes import read_reference, references
 from dspex.native.programs.pinning import pinned
 from dspex.native.programs.planning import plan
 from dspex.services.state.answers import outcome, tenant_of
-from dspex.services.state.versions import Versions, now
+from dspex.services.state.versions import Versions
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
@@ -192,7 +193,7 @@ def _record(
     version, earlier = place
     return StoredRecord(
         version=version,
-        at=now(),
+        at=now_ms(),
         digest=hashlib.sha256(encoded).hexdigest(),
         specification=plain,
         note=body.note,

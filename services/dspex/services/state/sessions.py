@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.session_holders import Holders
-from dspex.bus.session_log import NOTHING, SessionLogs, no_session, now_ms
+from dspex.bus.session_log import NOTHING, SessionLogs, no_session
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Conflict, NotFound, Quota
 from dspex.contracts.session_requests import (

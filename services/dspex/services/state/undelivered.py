@@ -11,8 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from dspex.bus.clock import now_ms
 from dspex.bus.durable import api
-from dspex.bus.incoming import now_ms
 from dspex.bus.job_running import bury, tell_end
 from dspex.bus.provisioning import UNDELIVERED, Names
 from dspex.bus.pulling import PullLoop, PullSettings

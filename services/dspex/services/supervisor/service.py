@@ -7,13 +7,13 @@ import logging
 import os
 import platform
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dspex.bus import logs, settings
 from dspex.bus.backlog import Backlog
+from dspex.bus.clock import now_ms
 from dspex.bus.gpu import open_nvml
 from dspex.bus.health import Heart, State, read_beat
 from dspex.bus.program import VERSION, Context
@@ -217,7 +217,7 @@ class Supervisor:
             desired=pool.desired.workers,
             ready=ready,
             reason=pool.desired.reason,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
         )
         await self._bus.publish(
             self._subjects.notice("desired"), encoding.encode(notice)
