@@ -13,7 +13,8 @@ from tests.bench.memory import MIB, resident
 from tests.bench.results import Bar, Findings, Result, number
 from tests.support.stack import Program
 
-from dspex.bus.session_log import NOTHING, SessionLogs, now_ms
+from dspex.bus.clock import now_ms
+from dspex.bus.session_log import NOTHING, SessionLogs
 from dspex.client.sessions import opened
 from dspex.contracts.envelope import Usage
 from dspex.contracts.sessions import HeldEntry, Opened, SessionSettings, TurnEntry

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.bus.answering import BODY, DONE, Rig, event, word
 from tests.bus.hearing import Heard, eventually
 
 from dspex.bus.audiences import Audience
+from dspex.bus.core import connection_lost
 from dspex.bus.events import Events
 from dspex.bus.running import Outcome
+from dspex.bus.testing import MemoryBus, MemoryServer
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Delta, Event, Reply
-from dspex.contracts.failures import OutputInvalid
+from dspex.contracts.failures import BusUnavailable, OutputInvalid
+from dspex.contracts.subjects import Subjects
 
 if TYPE_CHECKING:
     from tests.bus.conftest import Connect
-
-    from dspex.contracts.subjects import Subjects
 
 
 @pytest.fixture(name="rig")
@@ -215,6 +216,41 @@ async def test_keep_alive(rig: Rig) -> None:
         watch.cancel()
     assert [type(one).__name__ for one in told] == ["Status", "Status"]
     assert [one.seq for one in told] == [1, 2]
+
+
+class Cut(MemoryBus):
+    """A connection that may be gone."""
+
+    is_gone = False
+
+    async def publish(self, subject: str, *given: Any, **more: Any) -> None:
+        if self.is_gone:
+            raise connection_lost()
+        await super().publish(subject, *given, **more)
+
+
+async def test_a_sign_of_life_that_cannot_be_given() -> None:
+    """A stream lives on once messages pass; its program hears of those that did not."""
+    bus = Cut(MemoryServer())
+    async with await bus.replies() as replies:
+        audience = Audience(
+            subjects=Subjects("t"), request="r1", reply=replies.subject, stream="inbox"
+        )
+        events = Events(bus, audience, keep_alive=0.05)
+        watch = asyncio.ensure_future(events.watch(lambda: None))
+        await events.emit(Delta, field="answer", text="told at once")
+        bus.is_gone = True
+        await events.emit(Delta, field="answer", text="held back")
+        await eventually(lambda: events._trouble is not None)
+        await asyncio.sleep(0)
+        bus.is_gone = False
+
+        kinds = [type(await event(replies)).__name__ for _ in range(2)]
+
+        with pytest.raises(BusUnavailable):
+            await events.emit(Delta, field="answer", text="more")
+        watch.cancel()
+    assert kinds == ["Delta", "Status"]
 
 
 async def test_silence_finds_the_client_gone(rig: Rig) -> None:

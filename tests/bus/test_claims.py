@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.bus.objects import make_bucket
 
 from dspex.bus.claims import Claims, Room, packed, unpacked
 from dspex.bus.core import Message
 from dspex.bus.provisioning import Names
-from dspex.bus.stores import Blobs
 from dspex.contracts.bodies import ACCEPT, Bodies
 from dspex.contracts.failures import BadRequest, DeadlineExceeded, NotFound
 from dspex.contracts.headers import BODY
@@ -28,7 +28,7 @@ LARGE = os.urandom(2 * MIB)
 
 @pytest.fixture(name="claims")
 async def _claims(bus: NatsBus, root: str) -> Claims:
-    await Blobs(bus, Names(root).blobs, 60).open()
+    await make_bucket(bus, Names(root).blobs)
     return Claims(bus, root, SMALL)
 
 

@@ -61,9 +61,7 @@ async def test_a_stream_that_cannot_change(bus: NatsBus, root: str) -> None:
 
 async def test_a_capturing_stream(bus: NatsBus, root: str) -> None:
     """The stream of a journal: no acknowledgement, no waiting for the disk."""
-    await stream(
-        bus, root, no_ack=True, persist_mode="async", compression="s2", max_age=60
-    )
+    await stream(bus, root, no_ack=True, persist_mode="async", max_age=60)
 
     await bus.publish(f"{root}.a", b"1")
     async with asyncio.timeout(5):
@@ -159,6 +157,17 @@ async def test_append_knows_its_own(bus: NatsBus, root: str) -> None:
     other = {"Nats-Msg-Id": "m2"}
     with pytest.raises(Conflict):
         await Appender(bus)._stored(entry, other, answer, tried=True)
+
+
+async def test_append_conflicts_with_what_is_gone(bus: NatsBus, root: str) -> None:
+    """Sent twice, behind a message that has ended since, it is a conflict as ever."""
+    await stream(bus, root)
+    entry = Entry(subject=f"{root}.a", message_id="m1", expected_last=7)
+    sent = {"Nats-Expected-Last-Subject-Sequence": "7"}
+    answer = await bus.request(f"{root}.a", headers=sent)
+
+    with pytest.raises(Conflict):
+        await Appender(bus)._stored(entry, {"Nats-Msg-Id": "m1"}, answer, tried=True)
 
 
 async def test_append_knows_duplicates(bus: NatsBus, root: str) -> None:

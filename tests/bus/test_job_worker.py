@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.core import Message
-from dspex.bus.incoming import now_ms
 from dspex.bus.job_running import JobWorker
 from dspex.bus.jobs import JobStore
 from dspex.bus.program import Context

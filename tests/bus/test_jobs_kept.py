@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,30 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from dspex.bus.durable import API, api
+from dspex.bus.durable import API, Appender, Entry, api
 from dspex.bus.jobs import JobStore
-from dspex.bus.provisioning import Names, consumers, declared, lane, provision
+from dspex.bus.program import Context
+from dspex.bus.provisioning import (
+    PRIORITIES,
+    Names,
+    consumers,
+    declared,
+    lane,
+    provision,
+    provision_pool,
+)
 from dspex.bus.pulling import PullLoop, PullSettings
+from dspex.bus.stores import OPERATION
 from dspex.contracts import jobs
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Done, Metadata
 from dspex.contracts.failures import Conflict
 from dspex.contracts.job_records import Job, JobRecord
+from dspex.contracts.job_requests import ListJobs
+from dspex.contracts.job_settings import Jobs
 from dspex.contracts.jobs import Step
+from dspex.contracts.journaling import Journal
+from dspex.services.state import jobs as state_jobs
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
@@ -29,6 +44,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.nats
 
 NOW = 1_000_000.0
+PAGE = 256
+"""Consumers that the server lists at a time."""
+
 JOB = Job(
     job="j1",
     tenant="default",
@@ -46,12 +64,13 @@ JOB = Job(
 
 @pytest.fixture(name="store")
 async def _store(bus: NatsBus, subjects: Subjects) -> JobStore:
-    await provision(bus, Configuration(prefix=subjects.prefix))
+    journal = Journal(max_mib=8)  # its size is set aside, and the tests share a server
+    await provision(bus, Configuration(prefix=subjects.prefix, journal=journal))
     return JobStore(bus, subjects)
 
 
-async def pull(bus: NatsBus, root: str, handle: Any) -> PullLoop:
-    settings = PullSettings(stream=Names(root).jobs, consumer=lane("light", 3))
+async def pull(bus: NatsBus, root: str, handle: Any, pool: str = JOB.pool) -> PullLoop:
+    settings = PullSettings(stream=Names(root).jobs, consumer=lane(pool, 3))
     loop = PullLoop(bus, settings, handle)
     await loop.start()
     return loop
@@ -141,6 +160,32 @@ async def test_records_end(store: JobStore) -> None:
             continue
 
 
+async def test_listed_behind_what_an_operator_removed(
+    store: JobStore, bus: NatsBus, root: str
+) -> None:
+    """The mark of a record that is gone is not the end of the list."""
+    first = jobs.opened(replace(JOB, job="gone"), 1, NOW)
+    await store.write(first, 0)
+    subject = f"$KV.{Names(root).job_states}.{first.key}"
+    await Appender(bus).append(Entry(subject=subject, headers={OPERATION: "DEL"}))
+    for number in range(60):
+        await store.write(jobs.opened(replace(JOB, job=f"j{number}"), 1, NOW), 0)
+    context = Context(
+        name="test",
+        configuration=Configuration(prefix=root),
+        arguments=argparse.Namespace(),
+        environ={},
+        bus=bus,
+        stop=asyncio.Event(),
+    )
+
+    asked = ListJobs(limit=100)
+    found = await state_jobs.Jobs(context).list(asked, store.events("default", first))
+
+    assert len(found.outputs["jobs"]) == 60
+    assert not found.outputs["next"]
+
+
 async def test_purged(store: JobStore, bus: NatsBus, root: str) -> None:
     """Messages that are acknowledged are purged; those that are not stay."""
     undelivered = Undelivered(bus, store.subjects, store)
@@ -164,4 +209,26 @@ async def test_purged(store: JobStore, bus: NatsBus, root: str) -> None:
     info = await bus.request(f"{API}.STREAM.INFO.{Names(root).jobs}")
     assert msgspec.json.decode(info.data)["state"]["messages"] == 2
     let_go.set()
+    await loop.stop()
+
+
+async def test_purged_behind_many_consumers(
+    store: JobStore, bus: NatsBus, root: str
+) -> None:
+    """The server lists consumers by pages; those of the later ones are looked at."""
+    pools = [*(f"a{number}" for number in range(PAGE // len(PRIORITIES))), "z"]
+    await asyncio.gather(
+        *(provision_pool(bus, store.subjects, pool, Jobs()) for pool in pools)
+    )
+    await store.append(replace(JOB, pool="z"), now=NOW)
+    settled = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        await delivery.ack(confirm=5)
+        settled.set()
+
+    loop = await pull(bus, root, handle, pool="z")
+    await settled.wait()
+
+    assert await Undelivered(bus, store.subjects, store).purge() == 1
     await loop.stop()

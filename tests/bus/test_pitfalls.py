@@ -163,6 +163,16 @@ async def test_subscriptions_come_back(own_server: OwnServer, root: str) -> None
     forget()
 
 
+async def test_watching_ends_once(bus: NatsBus) -> None:
+    """Who no longer wants to hear of a connection that is back may say so twice."""
+    forget = bus.when_back(lambda: None)
+
+    forget()
+    forget()
+
+    assert not bus._when_back
+
+
 async def test_it_reconnects_for_ever(own_server: OwnServer) -> None:
     """It tries on, far more often than the client does of its own accord."""
     server, bus = await own_server()

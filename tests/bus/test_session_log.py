@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.durable import Appender, Entry, api
 from dspex.bus.provisioning import Names, provision
 from dspex.bus.session_holders import NOBODY, Holders
@@ -19,7 +20,6 @@ from dspex.bus.session_log import (
     SNAPSHOT_EVERY,
     Found,
     SessionLogs,
-    now_ms,
 )
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.failures import BusUnavailable, Conflict, NotFound

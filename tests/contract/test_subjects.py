@@ -182,6 +182,8 @@ def test_what_is_no_token(text: str) -> None:
         ("_INBOX", False),
         ("_INBOX.>", False),
         ("_INBOX.*.a", False),
+        ("_INBOX.a..b", False),
+        ("_INBOX.a b", False),
         ("", False),
     ],
 )

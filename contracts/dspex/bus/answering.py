@@ -18,7 +18,6 @@ from dspex.bus import incoming, logs, tracing
 from dspex.bus.audiences import audience_of
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events
-from dspex.bus.outgoing import answerable
 from dspex.bus.recent import Recent, digest_of, other_request
 from dspex.bus.running import (
     Attempt,
@@ -40,7 +39,7 @@ from dspex.contracts.failures import (
     WorkerLost,
     internal,
 )
-from dspex.contracts.subjects import DEFAULT_TENANT
+from dspex.contracts.subjects import DEFAULT_TENANT, answerable
 from dspex.contracts.words import (
     AcceptedWord,
     BusyWord,

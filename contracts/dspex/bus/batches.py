@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SEQUENCE = "Nats-Sequence"
 SUBJECT = "Nats-Subject"
 STORED = "Nats-Time-Stamp"
+PENDING = "Nats-Num-Pending"
 
 MESSAGES = 256
 """Messages of a batch."""
@@ -50,18 +51,33 @@ async def batch(
     Raises:
         BusUnavailable: The stream does not answer.
     """
-    wanted: dict[str, Any] = {"batch": MESSAGES, "max_bytes": BYTES}
+    wanted: dict[str, Any] = {"batch": MESSAGES}
     if subject:
         wanted["next_by_subj"] = subject
     if since is None:
         wanted["seq"] = after + 1
     else:
         wanted["start_time"] = datetime.fromtimestamp(since / 1000, UTC).isoformat()
+    found, _ = await _ask(bus, stream, wanted)
+    return found
+
+
+async def page(
+    bus: NatsBus, stream: str, after: int, subject: str, most: int
+) -> tuple[list[Message], bool]:
+    """As ``batch``: at most so many, and whether there are more."""
+    wanted = {"batch": most, "seq": after + 1, "next_by_subj": subject}
+    return await _ask(bus, stream, wanted)
+
+
+async def _ask(
+    bus: NatsBus, stream: str, wanted: dict[str, Any]
+) -> tuple[list[Message], bool]:
     found: list[Message] = []
     async with await bus.replies() as replies:
         await bus.publish(
             f"{API}.DIRECT.GET.{stream}",
-            msgspec.json.encode(wanted),
+            msgspec.json.encode({**wanted, "max_bytes": BYTES}),
             reply=replies.subject,
         )
         while True:
@@ -70,7 +86,8 @@ async def batch(
             except (TimeoutError, NoResponders):
                 raise silent(stream) from None
             if message.headers.get(STATUS):  # the end of the batch, or none left
-                return found
+                left = message.headers.get(PENDING, "0")
+                return found, bool(found) and left != "0"
             found.append(message)
 
 

@@ -17,19 +17,18 @@ MOST = 8192
 """Characters that are told at once, however short a time they took."""
 
 LARGEST = 65_536
-"""Characters of one delta at most: escaped, too, a message has room for them."""
+"""Characters of one delta at most: escaped, too, a message has room for them. A model
+that answers in one piece writes more."""
 
 
 class Coalescer:
     """Joins the deltas of one stream.
 
     Args:
-        window: Seconds in which deltas are joined; 0 joins none.
         most: Characters that are not held back.
     """
 
-    def __init__(self, window: float = WINDOW, most: int = MOST) -> None:
-        self._window = window
+    def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._told = -math.inf
         self._field = ""
@@ -49,7 +48,7 @@ class Coalescer:
         self._field = field
         self._texts.append(text)
         self._size += len(text)
-        if now - self._told >= self._window or self._size >= self._most or due:
+        if now - self._told >= WINDOW or self._size >= self._most or due:
             due += self.take(now)
         return due
 
@@ -64,4 +63,4 @@ class Coalescer:
 
     def wait(self, now: float) -> float:
         """Seconds until what is held back is to be told."""
-        return min(self._window, max(0.0, self._told + self._window - now))
+        return min(WINDOW, max(0.0, self._told + WINDOW - now))

@@ -156,7 +156,7 @@ class NatsBus(Bus):
         self._connecting = True
         self._last_error: Exception | None = None
         self._closing = False
-        self._when_back: list[Callable[[], None]] = []
+        self._when_back: set[Callable[[], None]] = set()
 
     async def connect(self) -> None:
         """Connect, trying again until the settings' ``connect_timeout``.
@@ -289,8 +289,8 @@ class NatsBus(Bus):
 
     def when_back(self, call: Callable[[], None]) -> Callable[[], None]:
         """As ``Bus.when_back``."""
-        self._when_back.append(call)
-        return lambda: self._when_back.remove(call)
+        self._when_back.add(call)
+        return lambda: self._when_back.discard(call)
 
     async def gone(self, grace: float) -> None:
         """Return when the server has been away for ``grace`` seconds, or for good."""

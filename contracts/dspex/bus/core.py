@@ -244,7 +244,7 @@ class Bus(ABC):
         """Call ``call`` whenever a lost connection stands again.
 
         Returns:
-            What ends that.
+            What ends that; again, it does nothing.
         """
         return lambda: None
 

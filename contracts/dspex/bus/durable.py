@@ -71,7 +71,6 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
             longer than ``max_age``.
         no_ack: Store without acknowledging, for copies beside the hot path.
         persist_mode: ``async`` stores without waiting for the disk.
-        compression: ``s2`` or none.
         allow_direct: Any replica may answer reads.
         allow_msg_ttl: Messages may have an end of their own.
         allow_rollup_hdrs: A message may replace those before it.
@@ -93,7 +92,6 @@ class StreamConfig(Struct, frozen=True, kw_only=True):
     duplicate_window: float = 120.0
     no_ack: bool = False
     persist_mode: Literal["async"] | None = None
-    compression: Literal["s2"] | None = None
     allow_direct: bool = True
     allow_msg_ttl: bool | None = None
     allow_rollup_hdrs: bool | None = None
@@ -111,7 +109,6 @@ class ConsumerConfig(Struct, frozen=True, kw_only=True):
         ack_wait: Seconds after which an unsettled message is delivered again.
         max_deliver: Deliveries of one message at most; -1 without limit.
         max_ack_pending: Messages delivered and not settled at most.
-        deliver_policy: Where it begins.
     """
 
     name: str
@@ -119,7 +116,6 @@ class ConsumerConfig(Struct, frozen=True, kw_only=True):
     ack_wait: float = 30.0
     max_deliver: int = 4
     max_ack_pending: int = 1000
-    deliver_policy: Literal["all", "new", "last"] = "all"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -331,9 +327,11 @@ class Appender:
 
     async def _own(self, stream: str, subject: str, message_id: str) -> int | None:
         """Where the last message of a subject is, if it has this id."""
-        found = await api(
-            self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}
-        )
+        verb = f"STREAM.MSG.GET.{stream}"
+        try:
+            found = await api(self._bus, verb, {"last_by_subj": subject})
+        except NotFound:
+            return None  # what was last has ended since
         message = found["message"]
         stored = base64.b64decode(message.get("hdrs", "")).decode()
         if f"{MESSAGE_ID}: {message_id}\r\n" not in stored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from dspex.bus import outgoing
 from dspex.bus.audiences import Audience
+from dspex.bus.clock import now_ms
 from dspex.bus.coalescing import Coalescer
 from dspex.bus.core import NoResponders
-from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, headers
 from dspex.contracts.envelope import (
@@ -44,7 +44,7 @@ from dspex.contracts.failures import (
     Unsupported,
 )
 from dspex.contracts.records import Cut
-from dspex.contracts.subjects import is_token
+from dspex.contracts.subjects import answerable, is_token
 from dspex.contracts.words import Text
 
 if TYPE_CHECKING:
@@ -63,9 +63,6 @@ KEEP_ALIVE = 5.0
 
 _ENVELOPE = 2048
 """Bytes that headers, and what redaction adds, take beside an event."""
-
-LONGEST_DELTA = 64 * 1024
-"""Characters of one delta; a model that answers in one piece writes more."""
 
 PROBE_EVERY = 8
 """Every so many messages to an inbox ask the server whether anyone listens."""
@@ -149,14 +146,19 @@ class Events:
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
+        if kind is not Delta:
+            await self._in_order(kind, **said)
+            return
         now = time.monotonic()
         async with self._order:
-            if kind is Delta:
-                due = self._coalescer.add(said["field"], said["text"], now)
-                await self._tell_deltas(due)
-                self._set_timer(now)
-                return
-            await self._tell_deltas(self._coalescer.take(now))
+            due = self._coalescer.add(said["field"], said["text"], now)
+            await self._tell_deltas(due)
+            self._set_timer(now)
+
+    async def _in_order(self, kind: type[Any], **said: Any) -> None:
+        """Tell one event behind the deltas that are held back."""
+        async with self._order:
+            await self._tell_deltas(self._coalescer.take(time.monotonic()))
             await self._tell(kind, **said)
 
     async def relay(self, event: Event) -> None:
@@ -177,7 +179,7 @@ class Events:
         claims = self._bus.claims
         if claims is None:
             raise Unsupported("There is no object store here.", field=headers.BODY)
-        left = (request.deadline - time.time() * 1000) / 1000
+        left = (request.deadline - now_ms()) / 1000
         async with claims.held(request.claim, left) as body:
             if self.redaction is not None:
                 self.redaction.learn_body(body, request.media)
@@ -201,9 +203,7 @@ class Events:
 
     async def _tell_deltas(self, deltas: list[Text]) -> None:
         for delta in deltas:
-            for start in range(0, len(delta.text), LONGEST_DELTA):
-                text = delta.text[start : start + LONGEST_DELTA]
-                await self._tell(Delta, field=delta.field, text=text)
+            await self._tell(Delta, field=delta.field, text=delta.text)
 
     async def _tell(self, kind: type[Any], **said: Any) -> None:
         self._seq += 1
@@ -212,7 +212,7 @@ class Events:
             request=audience.request,
             attempt=audience.attempt,
             seq=self._seq,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
             **said,
         )
         own = not audience.relays or isinstance(event, FailedEvent | Status)
@@ -284,12 +284,15 @@ class Events:
                     await self._probe.next(max(quiet, 0.05))
                 except NoResponders:
                     return gone()
-                except (TimeoutError, BusUnavailable):  # it may come back
+                except (TimeoutError, BusUnavailable):
                     await self._keep_alive()
 
     async def _keep_alive(self) -> None:
-        if time.monotonic() - self._last >= self._keep_alive_after:
-            await self.emit(Status, message="still running")
+        if time.monotonic() - self._last < self._keep_alive_after:
+            return
+        # What the program was to hear of its last delta is not for us to hear.
+        with suppress(BusUnavailable):  # it may come back
+            await self._in_order(Status, message="still running")
 
     async def _packed(self, said: Any, as_json: bytes = b"") -> Parcel:
         """What goes to the reply subject, checked; a large end as its name.

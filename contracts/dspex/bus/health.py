@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from dspex.bus.outgoing import answerable
+from dspex.bus.clock import now_ms
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Failure
 from dspex.contracts.heartbeats import Heartbeat
+from dspex.contracts.subjects import answerable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -150,9 +151,7 @@ class Heart:
     async def _send(self, bus: Bus) -> None:
         self._seq += 1
         try:
-            beat = replace(
-                self._read(), state=self._state, seq=self._seq, at=time.time() * 1000
-            )
+            beat = replace(self._read(), state=self._state, seq=self._seq, at=now_ms())
             subject = self._subjects.heartbeat(beat.pool, beat.worker)
             await bus.publish(subject, encoding.encode(beat))
         except Failure as failure:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from dspex.bus.batches import SUBJECT, sequence_of, silent
 from dspex.bus.core import NoResponders
 from dspex.bus.durable import API, Appender, Entry, api
-from dspex.bus.stores import OPERATION, SEQUENCE, last_message
-from dspex.contracts.failures import BusUnavailable, NotFound
+from dspex.bus.stores import OPERATION, last_message
+from dspex.contracts.failures import NotFound
 from dspex.contracts.headers import STATUS
 from dspex.contracts.subjects import token
 
@@ -79,8 +80,8 @@ class Histories:
                 timeout=WAIT,
             )
         except (TimeoutError, NoResponders):
-            raise self._silent() from None
-        subject = found.headers.get("Nats-Subject")
+            raise silent(self._stream) from None
+        subject = found.headers.get(SUBJECT)
         if found.headers.get(STATUS) or subject != self._subject(tenant, key):
             raise NotFound(f"{key!r} is not kept as it was then.")
         return _kept(key, found)
@@ -132,17 +133,11 @@ class Histories:
     def _subject(self, tenant: str, key: str) -> str:
         return f"{self._root}.{token(tenant, 'tenant')}.{token(key, 'name')}"
 
-    def _silent(self) -> BusUnavailable:
-        return BusUnavailable(
-            f"Stream {self._stream!r} does not answer.",
-            hint="Start dspex-state, which makes it, or wait for JetStream.",
-        )
-
 
 def _kept(key: str, message: Message) -> Kept:
     return Kept(
         key=key,
         data=message.data,
-        sequence=int(message.headers[SEQUENCE]),
+        sequence=sequence_of(message),
         deleted=bool(message.headers.get(OPERATION)),
     )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus.outgoing import answerable
+from dspex.bus.clock import now_ms
 from dspex.contracts import encoding, headers
 from dspex.contracts.bodies import read_claim
 from dspex.contracts.failures import BadRequest, DeadlineExceeded
 from dspex.contracts.headers import Headers
-from dspex.contracts.subjects import DEFAULT_TENANT, token
+from dspex.contracts.subjects import DEFAULT_TENANT, answerable, token
 
 if TYPE_CHECKING:
     from dspex.bus.core import Message
@@ -89,11 +88,6 @@ class Request(Struct, frozen=True, kw_only=True):
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, at unix milliseconds ``now``."""
         return (self.deadline - now) / 1000
-
-
-def now_ms() -> float:
-    """Unix milliseconds."""
-    return time.time() * 1000
 
 
 def read(

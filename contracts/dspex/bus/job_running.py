@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from dspex.bus import incoming, logs, tracing
-from dspex.bus.incoming import Request, now_ms
+from dspex.bus import logs, tracing
+from dspex.bus.clock import now_ms
+from dspex.bus.incoming import Request
 from dspex.bus.jobs import JobStore
 from dspex.bus.lanes import Lanes, LaneSettings
 from dspex.bus.progress import Progress
@@ -258,7 +259,7 @@ class JobWorker:
             job=None,
             reason=failed("", failure),
             attempts=[],
-            at=incoming.now_ms(),
+            at=now_ms(),
             message=delivery.message.data[:_SHOWN].decode(errors="replace"),
         )
         known_by = f"unread.{delivery.stream_sequence}"

@@ -11,15 +11,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dspex.bus.audiences import Audience
-from dspex.bus.core import NoResponders
-from dspex.bus.durable import API, Appender, Entry, api
+from dspex.bus.batches import page, sequence_of
+from dspex.bus.durable import Appender, Entry, api
 from dspex.bus.events import Events
 from dspex.bus.provisioning import DAY, Names
-from dspex.bus.stores import OPERATION, SEQUENCE, Blobs
+from dspex.bus.stores import OPERATION, Blobs
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Reply, Status
-from dspex.contracts.failures import BusUnavailable, Conflict, NotFound
-from dspex.contracts.headers import STATUS, Headers
+from dspex.contracts.failures import Conflict, NotFound
 from dspex.contracts.job_records import DeadLetter, Job, JobRecord, key
 from dspex.contracts.job_requests import BlobRef
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.bus.connection import NatsBus
+    from dspex.bus.core import Message
     from dspex.contracts.jobs import Step
     from dspex.contracts.subjects import Subjects
 
@@ -192,29 +192,16 @@ class JobStore:
         reply: Reply = encoding.decode(data, Reply)
         return reply
 
-    async def list(self, tenant: str, after: int, limit: int) -> list[Kept]:
-        """The records behind a revision, the one changed longest ago first."""
-        wanted = {
-            "batch": limit,
-            "seq": after + 1,
-            "next_by_subj": f"{self._root}.{tenant}.*",
-        }
-        found: list[Kept] = []
-        async with await self._bus.replies() as replies:
-            await self._bus.publish(
-                f"{API}.DIRECT.GET.{self._states}",
-                encoding.encode(wanted),
-                reply=replies.subject,
-            )
-            while True:
-                try:
-                    message = await replies.next(5)
-                except (TimeoutError, NoResponders):
-                    raise _silent() from None
-                if message.headers.get(STATUS):
-                    return found
-                if not message.headers.get(OPERATION):
-                    found.append(_kept(message.data, message.headers))
+    async def list(self, tenant: str, after: int, limit: int) -> tuple[list[Kept], int]:
+        """The records behind a revision, the one changed longest ago first.
+
+        Returns:
+            The records, and behind which revision there are more; 0: behind none.
+        """
+        subject = f"{self._root}.{tenant}.*"
+        found, more = await page(self._bus, self._states, after, subject, limit)
+        kept = [_kept(one) for one in found if not one.headers.get(OPERATION)]
+        return kept, sequence_of(found[-1]) if more else 0
 
     def events(self, tenant: str, record: JobRecord, job: Job | None = None) -> Events:
         """Where the life of a job is told, as of its latest change.
@@ -252,17 +239,10 @@ class JobStore:
         return replace(record, result=None, blob=blob)
 
 
-def _kept(data: bytes, headers: Headers) -> Kept:
-    return Kept(encoding.decode(data, JobRecord), int(headers[SEQUENCE]))
+def _kept(message: Message) -> Kept:
+    return Kept(encoding.decode(message.data, JobRecord), sequence_of(message))
 
 
 def _at(milliseconds: float) -> str:
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return f"@at {moment.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
-
-
-def _silent() -> BusUnavailable:
-    return BusUnavailable(
-        "The records of jobs cannot be read.",
-        hint="Wait for JetStream, or run `dspex provision`.",
-    )

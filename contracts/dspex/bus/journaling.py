@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from dspex.bus import logs
 from dspex.bus.capture import Capture
-from dspex.bus.outgoing import answerable
 from dspex.bus.provisioning import Names
 from dspex.bus.stores import Blobs
 from dspex.contracts import encoding
 from dspex.contracts.envelope import failed
 from dspex.contracts.failures import Failure
 from dspex.contracts.journaling import JournalChange
+from dspex.contracts.subjects import answerable
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus

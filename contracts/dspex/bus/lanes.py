@@ -97,7 +97,7 @@ class Lanes:
         self._take = take
         self._changed = asyncio.Event()
         self._tasks = Tasks()
-        self._forget: Callable[[], None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Take messages from now on."""
@@ -109,9 +109,7 @@ class Lanes:
 
     async def stop(self) -> None:
         """Take nothing more; what the server has on its way is given back."""
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
+        self._forget()
         await self._tasks.cancel()
         self._take = self._give_back
         for lane in self._lanes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dspex.contracts import subjects
 from dspex.contracts.failures import BadRequest
 
 if TYPE_CHECKING:
@@ -59,11 +58,6 @@ def check_subject(subject: str) -> None:
             hint="Tokens are separated by single dots, without blanks, '*' or '>'; "
             f"at most {LONGEST_SUBJECT} characters.",
         )
-
-
-def answerable(reply: str) -> bool:
-    """Whether a reply subject is an inbox that a message can go to."""
-    return subjects.answerable(reply) and _SUBJECT.fullmatch(reply) is not None
 
 
 def too_large(size: int, limit: int) -> BadRequest:

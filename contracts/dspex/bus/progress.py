@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dspex.contracts.failures import Failure
@@ -68,7 +69,8 @@ class Progress:
         """End the thread."""
         self._stopping.set()
         if self._loop is not None and self._wake is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            with suppress(RuntimeError):  # the thread has ended already
+                self._loop.call_soon_threadsafe(self._wake.set)
         await asyncio.to_thread(self._thread.join, 5)
 
     def _main(self) -> None:

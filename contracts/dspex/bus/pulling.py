@@ -68,7 +68,6 @@ class Delivery:
         message: As it was stored.
         stream_sequence: Where it is in the stream.
         delivered: How often it was delivered, this time included.
-        pending: Messages of the consumer behind it.
         settled: Whether the server was told what became of it.
     """
 
@@ -77,13 +76,12 @@ class Delivery:
         self.settled = False
         self.told = time.monotonic()
         self._bus = bus
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<...>.<time>.<pending>;
-        # the newer form has <domain>.<account> before the stream.
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<...>; the newer form has
+        # <domain>.<account> before the stream.
         tokens = message.reply.split(".")
         first = 4 if len(tokens) == 9 else 6
         self.delivered = int(tokens[first])
         self.stream_sequence = int(tokens[first + 1])
-        self.pending = int(tokens[first + 4])
 
     async def ack(self, *, confirm: float | None = None) -> None:
         """It is done.
@@ -157,7 +155,7 @@ class PullLoop:
         self._work = Tasks()
         self._loop = Tasks()
         self._subscription: Subscription | None = None
-        self._forget: Callable[[], None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Take work from now on."""
@@ -172,18 +170,11 @@ class PullLoop:
             grace: Seconds after which what still runs is given back too.
         """
         self._stopping = True
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
+        self._forget()
         await self._loop.cancel()
         if self._subscription is not None:
             await self._subscription.drain()
         await self._work.join(grace)
-
-    @property
-    def in_hand(self) -> int:
-        """Deliveries taken and not finished."""
-        return len(self._in_hand)
 
     async def _run(self) -> None:
         while True:

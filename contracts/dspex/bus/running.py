@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus import incoming
+from dspex.bus.clock import now_ms
 from dspex.bus.events import Events
 from dspex.bus.incoming import DIRECT
 from dspex.bus.requested import tell_requested
@@ -224,7 +224,7 @@ class Runner:
 
     async def _within_deadline(self, attempt: Attempt) -> Outcome:
         request = attempt.request
-        remaining = request.remaining(incoming.now_ms())
+        remaining = request.remaining(now_ms())
         # The failure has to reach the client before the client stops waiting.
         margin = min(0.1, remaining * 0.05)
         limit = asyncio.timeout(remaining - margin)

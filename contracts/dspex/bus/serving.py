@@ -19,9 +19,9 @@ from msgspec import Struct, field
 
 from dspex.bus.core import Message
 from dspex.bus.events import refuse
-from dspex.bus.outgoing import answerable
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure, Internal, Overloaded, internal
+from dspex.contracts.subjects import answerable
 
 if TYPE_CHECKING:
     from dspex.bus.core import Bus, Handler, Subscription

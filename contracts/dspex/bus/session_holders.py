@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from dspex.bus.batches import sequence_of
 from dspex.bus.durable import Appender, Entry
 from dspex.bus.provisioning import Names
-from dspex.bus.stores import OPERATION, SEQUENCE, last_message
+from dspex.bus.stores import OPERATION, last_message
 from dspex.contracts.subjects import token
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Holders:
         found = await last_message(self._bus, self._stream, subject)
         if found is None:
             return NOBODY
-        fence = int(found.headers[SEQUENCE])
+        fence = sequence_of(found)
         gone = bool(found.headers.get(OPERATION))
         return Holder(worker="" if gone else found.data.decode(), fence=fence)
 

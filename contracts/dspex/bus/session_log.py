@@ -11,20 +11,17 @@ So a session that is used is whole, and one that is not goes by itself.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus.core import NoResponders
-from dspex.bus.durable import API, Appender, Entry, api
+from dspex.bus.batches import page, sequence_of
+from dspex.bus.clock import now_ms
+from dspex.bus.durable import Appender, Entry, api
 from dspex.bus.provisioning import Names
-from dspex.bus.stores import SEQUENCE
 from dspex.contracts import encoding
-from dspex.contracts.failures import BusUnavailable, NotFound
-from dspex.contracts.headers import STATUS
+from dspex.contracts.failures import NotFound
 from dspex.contracts.sessions import (
     ClosedEntry,
     LogEntry,
@@ -36,7 +33,7 @@ from dspex.contracts.sessions import (
 
 if TYPE_CHECKING:
     from dspex.bus.connection import NatsBus
-    from dspex.bus.core import Message, Replies
+    from dspex.bus.core import Message
     from dspex.contracts.subjects import Subjects
 
 PART = "Dspex-Part"
@@ -54,8 +51,6 @@ CLOSED_FOR = 120
 
 AT_ONCE = 64
 """Messages of a log that are on their way to a reader at a time."""
-
-_PENDING = "Nats-Num-Pending"
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -133,9 +128,11 @@ class SessionLogs:
         subject = self._subjects.of(tenant).session_log(session)
         found, parts, after = known, _Parts(), known.seen
         while True:
-            messages, more = await self._batch(subject, after)
+            messages, more = await page(
+                self._bus, self._stream, after, subject, AT_ONCE
+            )
             for message in messages:
-                after = int(message.headers[SEQUENCE])
+                after = sequence_of(message)
                 found = replace(found, last=max(found.last, after))
                 if (data := parts.add(message)) is not None:
                     entry: LogEntry = encoding.decode(data, LogEntry)
@@ -199,36 +196,10 @@ class SessionLogs:
         while True:
             wanted = {"subjects_filter": subjects.session_logs(), "offset": len(found)}
             said = await api(self._bus, f"STREAM.INFO.{self._stream}", wanted)
-            page = said["state"].get("subjects") or {}
-            found += [subject.split(".")[-2] for subject in page]
-            if not page or len(found) >= said.get("total", 0):
+            some = said["state"].get("subjects") or {}
+            found += [subject.split(".")[-2] for subject in some]
+            if not some or len(found) >= said.get("total", 0):
                 return sorted(found)
-
-    async def _batch(self, subject: str, after: int) -> tuple[list[Message], bool]:
-        """The next messages behind a sequence, and whether there are more."""
-        wanted = {"batch": AT_ONCE, "seq": after + 1, "next_by_subj": subject}
-        async with await self._bus.replies() as replies:
-            await self._bus.publish(
-                f"{API}.DIRECT.GET.{self._stream}",
-                msgspec.json.encode(wanted),
-                reply=replies.subject,
-            )
-            return await self._received(replies)
-
-    async def _received(self, replies: Replies) -> tuple[list[Message], bool]:
-        found: list[Message] = []
-        while True:
-            try:
-                message = await replies.next(5)
-            except (TimeoutError, NoResponders):
-                raise BusUnavailable(
-                    f"Stream {self._stream!r} does not answer.",
-                    hint="Start dspex-state, which makes it, or wait for JetStream.",
-                ) from None
-            if message.headers.get(STATUS):  # the end of the batch, or none left
-                pending = message.headers.get(_PENDING, "0")
-                return found, bool(found) and pending != "0"
-            found.append(message)
 
 
 class _Parts:
@@ -258,11 +229,6 @@ def no_session(session: str) -> NotFound:
         field="session",
         hint="Open one with session.open; session.list shows those there are.",
     )
-
-
-def now_ms() -> float:
-    """Unix milliseconds, as entries say them."""
-    return round(time.time() * 1000, 3)
 
 
 def _ttl(state: SessionState | None, entry: LogEntry) -> int:

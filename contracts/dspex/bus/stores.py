@@ -1,9 +1,7 @@
-"""Small things with an owner (leases) and large things (blobs), kept by JetStream.
+"""Large bodies (blobs), kept by JetStream, and the last message of a subject.
 
-Both are stored as NATS's own key-value and object stores store them, so any NATS
-client can read them. Leases do without the delete markers of newer servers, behind
-which nats-py sees keys that are gone; blobs are read by batches of direct gets,
-which leave no consumer behind.
+Blobs are stored as NATS's own object store stores them, so any NATS client can read
+them. They are read by batches of direct gets, which leave no consumer behind.
 """
 
 from __future__ import annotations
@@ -19,16 +17,9 @@ from msgspec import Struct
 
 from dspex.bus.batches import batch, sequence_of, silent
 from dspex.bus.core import NoResponders
-from dspex.bus.durable import (
-    API,
-    Appender,
-    Entry,
-    StreamConfig,
-    api,
-    ensure_stream,
-)
+from dspex.bus.durable import API, Appender, Entry, api
 from dspex.contracts import encoding
-from dspex.contracts.failures import BadRequest, Conflict, NotFound
+from dspex.contracts.failures import BadRequest, NotFound
 from dspex.contracts.headers import STATUS
 from dspex.contracts.subjects import is_token, token
 
@@ -37,115 +28,9 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
 
 OPERATION = "KV-Operation"
-SEQUENCE = "Nats-Sequence"
 
 CHUNK = 128 * 1024
 """Bytes per message of a blob."""
-
-
-class Lease(Struct, frozen=True, kw_only=True):
-    """A key somebody holds for a while.
-
-    Attributes:
-        key: What is held.
-        value: Who holds it, as the holder says.
-        revision: Grows with every change; whoever has the latest holds it.
-    """
-
-    key: str
-    value: bytes
-    revision: int
-
-
-class Leases:
-    """Keys that one holder at a time has, until it releases or forgets them.
-
-    Args:
-        bus: Where.
-        bucket: Name of the key-value bucket.
-    """
-
-    def __init__(self, bus: NatsBus, bucket: str) -> None:
-        self._bus = bus
-        self._stream = f"KV_{token(bucket, 'bucket')}"
-        self._root = f"$KV.{bucket}"
-        self._appender = Appender(bus)
-
-    async def open(self) -> None:
-        """Create the bucket if it is not there."""
-        await ensure_stream(
-            self._bus,
-            StreamConfig(
-                name=self._stream,
-                subjects=[f"{self._root}.>"],
-                max_msgs_per_subject=1,
-                discard="new",
-                allow_msg_ttl=True,
-                allow_rollup_hdrs=True,
-                deny_delete=True,
-            ),
-        )
-
-    async def acquire(self, key: str, value: bytes, ttl: int) -> Lease:
-        """Hold ``key`` for ``ttl`` seconds, if nobody does.
-
-        Raises:
-            Conflict: Somebody holds it.
-            BusUnavailable: It cannot be known.
-        """
-        found = await self._find(key)
-        last = 0
-        if found is not None:
-            if not found.headers.get(OPERATION):
-                raise Conflict(f"{key!r} is held.", hint="Wait until it is released.")
-            last = int(found.headers[SEQUENCE])
-        return await self._store(key, value, last, ttl)
-
-    async def renew(self, lease: Lease, ttl: int) -> Lease:
-        """Hold it for ``ttl`` more seconds.
-
-        Raises:
-            Conflict: It was lost: it ended, or somebody else has it.
-        """
-        return await self._store(lease.key, lease.value, lease.revision, ttl)
-
-    async def release(self, lease: Lease) -> None:
-        """Let it go.
-
-        Raises:
-            Conflict: It was lost before.
-        """
-        await self._appender.append(
-            Entry(
-                subject=self._subject(lease.key),
-                expected_last=lease.revision,
-                ttl=1,
-                headers={OPERATION: "DEL"},
-            )
-        )
-
-    async def get(self, key: str) -> Lease | None:
-        """Who holds ``key``, if anybody does."""
-        found = await self._find(key)
-        if found is None or found.headers.get(OPERATION):
-            return None
-        revision = int(found.headers[SEQUENCE])
-        return Lease(key=key, value=found.data, revision=revision)
-
-    async def _store(self, key: str, value: bytes, last: int, ttl: int) -> Lease:
-        if ttl < 1:
-            raise BadRequest(f"A lease of {ttl} s is too short; 1 s is the shortest.")
-        entry = Entry(
-            subject=self._subject(key), data=value, expected_last=last, ttl=ttl
-        )
-        revision = await self._appender.append(entry)
-        return Lease(key=key, value=value, revision=revision)
-
-    async def _find(self, key: str) -> Message | None:
-        return await last_message(self._bus, self._stream, self._subject(key))
-
-    def _subject(self, key: str) -> str:
-        return f"{self._root}.{token(key, 'key')}"
 
 
 class Described(Struct, kw_only=True):
@@ -189,21 +74,6 @@ class Blobs:
         self._stream = f"OBJ_{bucket}"
         self._ttl = ttl
         self._appender = Appender(bus)
-
-    async def open(self) -> None:
-        """Create the bucket if it is not there."""
-        root = f"$O.{self._bucket}"
-        await ensure_stream(
-            self._bus,
-            StreamConfig(
-                name=self._stream,
-                subjects=[f"{root}.C.>", f"{root}.M.>"],
-                discard="new",
-                max_age=self._ttl,
-                allow_msg_ttl=True,
-                allow_rollup_hdrs=True,
-            ),
-        )
 
     async def delete(self, name: str) -> None:
         """Take an object away; harmless if it is not there.

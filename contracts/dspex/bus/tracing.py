@@ -57,21 +57,18 @@ def configure(program: str, environ: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def span(
-    name: str, headers: Headers, kind: SpanKind = SpanKind.SERVER
-) -> Iterator[Span]:
+def span(name: str, headers: Headers) -> Iterator[Span]:
     """Work on a message, as a child of the span its headers name.
 
     Args:
         name: Of the span.
         headers: Of the message.
-        kind: What the work is to the sender.
     """
     context = _propagator.extract(headers) if TRACEPARENT in headers else None
     with _tracer.start_as_current_span(
         name,
         context,
-        kind,
+        SpanKind.SERVER,
         attributes={"messaging.system": "nats", "messaging.operation.name": name},
         record_exception=False,
     ) as current:

@@ -255,7 +255,7 @@ def _messages() -> dict[str, Schema]:
         examples.FAILED,
     )
     for kind, example in examples.EVENTS.items():
-        found[f"event.{kind}"] = _event(kind, example)
+        found[f"event.{kind}"] = _event(example)
     found["cancel"] = {"summary": "The body is ignored.", "payload": True}
     found["heartbeat"] = _message(
         schemas.summary(Heartbeat),
@@ -280,7 +280,7 @@ def _messages() -> dict[str, Schema]:
     return found
 
 
-def _event(kind: str, example: Any) -> Schema:
+def _event(example: Any) -> Schema:
     failed = isinstance(example, envelope.FailedEvent)
     return _message(
         schemas.summary(type(example)),

@@ -34,12 +34,10 @@ REPLAY_POOL = "replay"
 STATE_POOL = "state"
 """Pool of the processes that answer for sessions, jobs and programs."""
 
-REPLY_PREFIXES = ("_INBOX.", "_R_.")
-"""Reply subjects that are ever answered: anything else could aim our rights at
-the server's own API."""
-
 _LONGEST = 255
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Anything else could aim our rights at the server's own API.
+_INBOX = re.compile(r"(_INBOX|_R_)(\.[^\s.*>]+)+")
 
 
 def token(value: str, what: str) -> str:
@@ -62,9 +60,9 @@ def is_token(value: str) -> bool:
     return _TOKEN.fullmatch(value) is not None
 
 
-def answerable(reply: str, prefixes: tuple[str, ...] = REPLY_PREFIXES) -> bool:
+def answerable(reply: str) -> bool:
     """Whether a reply subject is an inbox, the only thing ever answered."""
-    return reply.startswith(prefixes) and "*" not in reply and ">" not in reply
+    return _INBOX.fullmatch(reply) is not None
 
 
 def is_literal(subject: str) -> bool:
@@ -224,12 +222,8 @@ class Subjects(Struct, frozen=True):
         """``dspex.v1.later.<tenant>.<job>``: a job the server puts in at its time."""
         return f"{self._root()}.later.{tenant}.{job}"
 
-    def job_notice(self, tenant: str, job: str) -> str:
-        """``dspex.v1.notice.job.<tenant>.<job>``: its record was stored."""
-        return f"{self._root()}.notice.job.{tenant}.{job}"
-
     def job_notices(self) -> str:
-        """``dspex.v1.notice.job.>``: those of all jobs."""
+        """``dspex.v1.notice.job.>``: the record of ``<tenant>.<job>`` was stored."""
         return f"{self._root()}.notice.job.>"
 
     def dead(self, pool: str) -> str:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """A bounded cache; the least recently used leave first.
+    """A bounded cache, also for threads; the least recently used leave first.
 
     Args:
         entries: The most values kept.

@@ -44,7 +44,6 @@ from dspex.router.tickets import Elsewhere
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dspex.bus.core import Bus
     from dspex.bus.incoming import Request
     from dspex.contracts.catalog import Operation
     from dspex.router.parts import Parts
@@ -55,12 +54,10 @@ class RequestHandler:
     """Brings requests to their end.
 
     Args:
-        bus: Where.
         parts: What it works with.
     """
 
-    def __init__(self, bus: Bus, parts: Parts) -> None:
-        self._bus = bus
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._dispatcher = Dispatcher(parts)
         self._known = Known(parts.settings.recent)

@@ -59,8 +59,8 @@ class Places:
 
     @property
     def queued(self) -> dict[str, int]:
-        """Requests that wait for one, by pool."""
-        return {pool: gate.queued for pool, gate in self._gates.items()}
+        """Requests that wait for one, by pool; safe from another thread."""
+        return {pool: gate.queued for pool, gate in self._gates.copy().items()}
 
     async def take(self, ticket: Ticket, pool: str, typical: float | None) -> bool:
         """Get a place in a pool, at once or after a wait.
@@ -174,11 +174,14 @@ class Places:
 
     def refresh(self) -> None:
         """Look at all pools; nobody waits for one in which nobody is left."""
-        for pool, gate in self._gates.items():
+        for pool, gate in list(self._gates.items()):
             self.poke(pool)
-            if gate.queued and not self._targets.is_open(pool):
-                for future in self._waiting_for(pool):
-                    future.set_exception(NoWorker(f"Pool {pool!r} has no worker left."))
+            if self._targets.is_open(pool):
+                continue
+            for future in self._waiting_for(pool):
+                future.set_exception(NoWorker(f"Pool {pool!r} has no worker left."))
+            if not gate.held and not gate.queued:
+                del self._gates[pool]
 
     def _waiting_for(self, pool: str) -> list[asyncio.Future[None]]:
         return [

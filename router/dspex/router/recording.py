@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from dspex.bus.clock import now_ms
 from dspex.contracts.admin import PoolLoad, RecordedDecision
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Record:
                 request=request.id,
                 operation=request.operation,
                 tenant=request.tenant,
-                at=round(time.time() * 1000, 3),
+                at=now_ms(),
                 decision=decision,
             )
         )

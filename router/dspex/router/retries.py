@@ -29,25 +29,19 @@ class RetryBudget:
     What fails under load must not be sent again so often that the retries are the
     load; when little goes on, a few retries harm nobody.
 
-    Args:
-        share: Of the requests in flight.
-        least: Retries that are allowed however few requests there are.
-
     Attributes:
         requests: Those in flight, the retried ones included.
         retries: Those in flight.
     """
 
-    def __init__(self, share: float = SHARE, least: int = LEAST) -> None:
-        self._share = share
-        self._least = least
+    def __init__(self) -> None:
         self.requests = 0
         self.retries = 0
 
     @property
     def allowed(self) -> int:
         """Retries that may be in flight now."""
-        return max(self._least, int(self._share * self.requests))
+        return max(LEAST, int(SHARE * self.requests))
 
     def begin_request(self) -> None:
         """Count a request; it has to ``end_request``."""

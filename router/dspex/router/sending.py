@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from dspex.bus import tracing
 from dspex.bus.core import NoResponders
-from dspex.bus.outgoing import answerable
 from dspex.contracts import encoding, headers
 from dspex.contracts.bodies import ACCEPT
 from dspex.contracts.envelope import Decision, Failed, failed, failure
@@ -30,7 +29,7 @@ from dspex.contracts.failures import (
     ResourceMemory,
     WorkerLost,
 )
-from dspex.contracts.subjects import DEFAULT_TENANT
+from dspex.contracts.subjects import DEFAULT_TENANT, answerable
 from dspex.contracts.words import (
     AcceptedWord,
     BusyWord,

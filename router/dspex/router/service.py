@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from dspex.bus import incoming, logs, tracing
 from dspex.bus.audiences import audience_of
+from dspex.bus.clock import now_ms
 from dspex.bus.core import NoResponders
 from dspex.bus.events import Events
 from dspex.bus.health import Heart, read_beat
-from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import BACKLOG, Endpoint, Service, ServiceInfo
@@ -29,7 +29,7 @@ from dspex.contracts.admin import BreakerNotice, Decisions, DecisionsRequest
 from dspex.contracts.envelope import failed
 from dspex.contracts.failures import Cancelled, Failure, WorkerLost, internal
 from dspex.contracts.heartbeats import Heartbeat
-from dspex.contracts.subjects import ROUTER_QUEUE, Subjects
+from dspex.contracts.subjects import ROUTER_QUEUE, Subjects, answerable
 from dspex.router.caching import Cache
 from dspex.router.ends import Ends, listen
 from dspex.router.estimates import ServiceTimes
@@ -95,11 +95,11 @@ class Router:
         self._tasks = Tasks()
         self.targets = Targets(settings.silence, self.id)
         self._parts = self._assemble(configuration, settings, shared)
-        self._handler = RequestHandler(bus, self._parts)
+        self._handler = RequestHandler(self._parts)
         self.targets.gone = self._parts.health.forget
         self._unread = logs.Seldom(_log)
         self._unheard = logs.Seldom(_log)
-        self._stop_watching: Callable[[], None] | None = None
+        self._stop_watching: Callable[[], None] = lambda: None
         self._back_at = -math.inf
         self._pinged: set[str] = set()
         self._listening: list[Subscription] = []
@@ -119,8 +119,7 @@ class Router:
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, follow what is in hand to its end."""
-        if self._stop_watching is not None:
-            self._stop_watching()
+        self._stop_watching()
         await self._service.stop(grace)
         await self._tasks.cancel()
 
@@ -276,7 +275,7 @@ class Router:
             name=change.name,
             state=change.state,
             reason=change.reason,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
             open_for_ms=round(change.open_for * 1000, 1),
         )
         subject = self._subjects.notice("breaker")

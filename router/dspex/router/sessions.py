@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.connection import NatsBus
 from dspex.bus.session_holders import NOBODY, Holder, Holders
-from dspex.bus.session_log import SessionLogs, now_ms
+from dspex.bus.session_log import SessionLogs
 from dspex.contracts import catalog
 from dspex.contracts.failures import Conflict, Failure, Overloaded, Unsupported
 from dspex.native.programs.turns import require_turn, whole, with_history

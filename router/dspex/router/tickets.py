@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from dspex.bus import incoming
+from dspex.bus.clock import now_ms
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Cancelled, Failure
 from dspex.router.attempts import Course
@@ -70,7 +70,7 @@ class Ticket:
         self.was_deaf = False
         self.hoped = 0.0
         self.waited_ms = 0.0
-        self.margin = min(grace, request.remaining(incoming.now_ms()) * 0.025)
+        self.margin = min(grace, request.remaining(now_ms()) * 0.025)
         self.stopped_by: Failure | None = None
         self.told: Failed | None = None
         self.ended = asyncio.Event()
@@ -85,7 +85,7 @@ class Ticket:
     @property
     def remaining(self) -> float:
         """Seconds until the router itself has to answer."""
-        return self.request.remaining(incoming.now_ms()) - self.margin
+        return self.request.remaining(now_ms()) - self.margin
 
     @property
     def cancelled(self) -> bool:

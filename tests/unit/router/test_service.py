@@ -18,7 +18,7 @@ from tests.unit.router.scene import (
     kind_of,
 )
 
-from dspex.bus.incoming import now_ms
+from dspex.bus.clock import now_ms
 from dspex.bus.testing import MemoryBus
 from dspex.contracts import encoding
 from dspex.contracts.envelope import Done, Reply

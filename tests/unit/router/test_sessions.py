@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from dspex.bus.clock import now_ms
 from dspex.bus.provisioning import provision
 from dspex.bus.session_holders import Holders
-from dspex.bus.session_log import SessionLogs, now_ms
+from dspex.bus.session_log import SessionLogs
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.envelope import Decision
 from dspex.contracts.failures import Conflict, InvalidInputs, NotFound, Overloaded

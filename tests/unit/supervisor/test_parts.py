@@ -13,11 +13,12 @@ from tests.unit.router.scene import beat_of
 from dspex.bus.children import Child, Program
 from dspex.contracts.failures import NotFound
 from dspex.contracts.heartbeats import Gpu
-from dspex.contracts.pooling import Pool
+from dspex.contracts.pooling import Pool, Supervising
 from dspex.services.supervisor import limits, logfiles
 from dspex.services.supervisor.devices import assign
 from dspex.services.supervisor.guard import Guard
 from dspex.services.supervisor.launching import Launcher
+from dspex.services.supervisor.members import Member, PoolState
 from dspex.services.supervisor.peers import Peers
 from dspex.services.supervisor.restarts import Restarts
 
@@ -51,6 +52,19 @@ def test_many_ends_at_once_are_one_trouble() -> None:
 def test_a_long_life_is_no_crash_loop() -> None:
     """The end of a worker that was well for long is answered at once."""
     assert Restarts().ended(31.0, 0.0, "boom") == 0.0
+
+
+def test_one_that_is_well_excuses_no_other(tmp_path: Path) -> None:
+    """Pauses grow while one worker of a pool ends again and again and another lives."""
+    pool = PoolState("p", Pool(processes=2), Supervising(), 0.0)
+    child = Child(Program(name="p-1", role="worker", argv=("true",)), tmp_path / "log")
+    member, now, pauses = Member(child, pool, "", 0.0), 60.0, []
+    for _ in range(4):
+        member.hear(beat_of("w", pool="p"), now)
+        pauses.append(pool.restarts.ended(1.0, now, "boom"))
+        now += pauses[-1]
+
+    assert pauses == [0.5, 1, 2, 4]
 
 
 def test_gpus_are_spread() -> None:

@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 
 from dspex.bus.audiences import audience_of
+from dspex.bus.clock import now_ms
 from dspex.bus.events import Events
 from dspex.bus.incoming import Request
 from dspex.bus.provisioning import provision
 from dspex.bus.running import Attempt, Moved, Outcome
-from dspex.bus.session_log import NOTHING, SessionLogs, now_ms
+from dspex.bus.session_log import NOTHING, SessionLogs
 from dspex.bus.slots import Slots
 from dspex.contracts.configuration import Configuration
 from dspex.contracts.encoding import JSON

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
+import sys
 import threading
 from typing import Any
 
 import pytest
 
+from dspex.native.signatures.compiling import compile_signature
 from dspex.services.worker import leftovers
-from dspex.services.worker.threads import EventsFromThread, Threads, contexts_are_apart
+from dspex.services.worker.lms import LanguageModels
+from dspex.services.worker.programs import KEPT, Programs
+from dspex.services.worker.threads import (
+    Alone,
+    EventsFromThread,
+    Threads,
+    contexts_are_apart,
+)
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="")
 
@@ -119,6 +129,44 @@ async def test_cancelled_and_going_on() -> None:
 
     assert went_on > 0
     assert leftovers.longest() == 0
+
+
+def test_modules_are_shared_by_threads() -> None:
+    """Requests in threads of their own find modules while others leave to make room."""
+    programs = Programs(LanguageModels({}, environ={}), "none")
+    signatures = [compile_signature(f"q{n} -> a") for n in range(KEPT + 16)]
+    failed: list[Exception] = []
+
+    def ask(seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            for _ in range(1500):
+                programs._module("predict", chance.choice(signatures))
+        except Exception as error:  # noqa: BLE001 - the test fails by it
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    asking = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    sys.setswitchinterval(before)
+
+    assert not failed
+
+
+def test_cancelled_when_it_has_ended() -> None:
+    """A coroutine whose loop closes in this moment needs no more to be cancelled."""
+    alone = Alone()
+    alone.run(lambda: asyncio.sleep(0))
+    loop: Any = alone._task.get_loop() if alone._task else None
+    loop.is_closed = bool  # as it said a moment before
+
+    alone.cancel()
+
+    del loop.is_closed
 
 
 async def test_cancelled_before_it_began(threads: Threads) -> None:

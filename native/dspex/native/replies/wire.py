@@ -39,7 +39,12 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _text(value: str) -> str:
+def sayable(value: str) -> str:
+    """Return a text, if it is one that JSON can say.
+
+    Raises:
+        OutputInvalid: It holds half of a surrogate pair.
+    """
     if value.isascii():
         return value
     try:
@@ -52,7 +57,12 @@ def _text(value: str) -> str:
     return value
 
 
-def _number(value: float) -> float:
+def finite(value: float) -> float:
+    """Return a number, if it is one that JSON can say.
+
+    Raises:
+        OutputInvalid: It is infinite, or none.
+    """
     if math.isfinite(value):
         return value
     raise OutputInvalid(
@@ -82,11 +92,11 @@ def _iso(value: datetime.date | datetime.time) -> str:
 
 
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
-    str: _text,
+    str: sayable,
     bool: _same,
     int: _same,
     type(None): _same,
-    float: _number,
+    float: finite,
     bytes: tag_bytes,
     datetime.datetime: _iso,
     datetime.date: _iso,

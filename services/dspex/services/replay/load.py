@@ -124,7 +124,3 @@ class Load:
     def _say(self, one: Recorded, new: str, status: ReplayStatus) -> None:
         said = Replayed(request=one.asked.request, replayed_as=new, status=status)
         self._ended.put_nowait(said)
-
-
-def _at(share: int, count: int) -> int:
-    return min(count - 1, count * share // 100)

@@ -132,19 +132,21 @@ async def _start(
     bus: NatsBus, subjects: Subjects, children: Iterable[Child], watching: Tasks
 ) -> None:
     news: News = asyncio.Queue(1024)
-    for child in children:
-        await child.start()
-        watching.start(_report(child, news), f"end of {child.program.name}")
-    others = {
-        one.pid: one.program.name for one in children if one.program.role != "router"
-    }
     waiting = Waiting(bus, subjects, news, lambda _: None)
     try:
+        for child in children:
+            await child.start()
+            watching.start(_report(child, news), f"end of {child.program.name}")
+        others = {
+            one.pid: one.program.name
+            for one in children
+            if one.program.role != "router"
+        }
         async with asyncio.timeout(READY_WITHIN):
             await waiting.until_ready(Readiness(others, hostname(), router=True))
             await _router_answers(bus, subjects)
             await bus.publish(subjects.discover())
-    except (Ended, TimeoutError) as error:
+    except (Ended, OSError) as error:  # a timeout is one too
         tails = "\n".join(one.tail() for one in children)
         raise NoWorker(
             f"The processes of the replay did not get ready. {error}\n{tails}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dspex.bus.clock import now_ms
 from dspex.bus.provisioning import Names
-from dspex.bus.running import Outcome
 from dspex.bus.stores import Blobs
 from dspex.contracts import encoding
 from dspex.contracts.dataset_requests import (
@@ -19,16 +19,17 @@ from dspex.contracts.dataset_requests import (
     StoredDataset,
 )
 from dspex.contracts.failures import Conflict, NotFound
-from dspex.services.state.versions import KEPT, Versions, now
+from dspex.services.state.answers import outcome, tenant_of
+from dspex.services.state.versions import KEPT, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from dspex.bus.connection import NatsBus
     from dspex.bus.events import Events
+    from dspex.bus.running import Outcome
     from dspex.contracts import dataset_requests as requests
-
-    Operation = Callable[[Any, Events], Awaitable[Outcome]]
+    from dspex.services.state.answers import Operation
 
 _LINES: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
@@ -48,7 +49,7 @@ class Datasets:
 
     async def put(self, body: requests.PutDataset, events: Events) -> Outcome:
         """Store a new version."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         last, sequence = await self._stored.last(tenant, body.name)
         self._stored.expect(body.name, body.expected_version, last)
         version, earlier = self._stored.next(last, sequence)
@@ -57,7 +58,7 @@ class Datasets:
         blob = f"{tenant}.{body.name}.{version}.{events.audience.request}"
         record = DatasetRecord(
             version=version,
-            at=now(),
+            at=now_ms(),
             digest=hashlib.sha256(data).hexdigest(),
             note=body.note,
             sequences=earlier,
@@ -74,30 +75,30 @@ class Datasets:
             raise
         if last is not None and len(last.sequences) == KEPT:
             await self._forget(tenant, body.name, last, [min(map(int, last.sequences))])
-        return _outcome(_stored(body.name, record))
+        return outcome(_stored(body.name, record))
 
     async def get(self, body: requests.GetDataset, events: Events) -> Outcome:
         """Say what a version is, with its examples."""
-        record = await self._stored.find(_tenant(events), body.name, body.version)
+        record = await self._stored.find(tenant_of(events), body.name, body.version)
         examples: list[dict[str, Any]] | None = None
         if body.limit:
             lines = _LINES.decode_lines(await self._examples.get(record.blob))
             examples = lines[body.after : body.after + body.limit]
-        return _outcome(_stored(body.name, record, examples))
+        return outcome(_stored(body.name, record, examples))
 
     async def list(self, body: requests.ListDatasets, events: Events) -> Outcome:
         """Say which there are."""
-        found, more = await self._stored.page(_tenant(events), body.after, body.limit)
+        found, more = await self._stored.page(tenant_of(events), body.after, body.limit)
         datasets = [_version(name, record) for name, record in found]
-        return _outcome(DatasetList(datasets=datasets, more=more))
+        return outcome(DatasetList(datasets=datasets, more=more))
 
     async def delete(self, body: requests.DeleteDataset, events: Events) -> Outcome:
         """Delete one with its examples."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         last = await self._stored.delete(tenant, body.name, body.expected_version)
         await self._forget(tenant, body.name, last, map(int, last.sequences))
         await self._examples.delete(last.blob)
-        return _outcome(DeletedDataset(name=body.name, version=last.version))
+        return outcome(DeletedDataset(name=body.name, version=last.version))
 
     async def _forget(
         self, tenant: str, name: str, last: DatasetRecord, versions: Iterable[int]
@@ -142,11 +143,3 @@ def _version(name: str, record: DatasetRecord) -> DatasetVersion:
         fields=record.fields,
         note=record.note,
     )
-
-
-def _outcome(outputs: msgspec.Struct) -> Outcome:
-    return Outcome(outputs=msgspec.to_builtins(outputs))
-
-
-def _tenant(events: Events) -> str:
-    return events.audience.subjects.tenant

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from dspex.bus.incoming import now_ms
+from dspex.bus.clock import now_ms
 from dspex.bus.job_running import tell_end
 from dspex.bus.jobs import JobStore, Kept
 from dspex.bus.provisioning import DAY, provision_pool
-from dspex.bus.running import Outcome
 from dspex.contracts import catalog, encoding, jobs
 from dspex.contracts.failures import (
     BadRequest,
@@ -29,6 +28,7 @@ from dspex.contracts.job_records import Job, JobRecord, key
 from dspex.contracts.job_requests import JobList, ShownJob
 from dspex.contracts.jobs import Step
 from dspex.native.checking.bodies import require_body
+from dspex.services.state.answers import outcome, tenant_of
 from dspex.services.state.pools import Pools
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dspex.bus.core import Message
     from dspex.bus.events import Events
     from dspex.bus.program import Context
+    from dspex.bus.running import Outcome
     from dspex.contracts.catalog import Operation
     from dspex.contracts.job_requests import (
         CancelJob,
@@ -104,15 +105,15 @@ class Jobs:
                 field="job",
                 hint="Submit it under an id of its own.",
             )
-        return _outcome(jobs.shown(replace(kept.record, result=None, blob=None)))
+        return outcome(jobs.shown(replace(kept.record, result=None, blob=None)))
 
     async def get(self, body: GetJob, events: Events) -> Outcome:
         """``job.get``."""
-        return await self._show(await self._read(_tenant(events), body.job))
+        return await self._show(await self._read(tenant_of(events), body.job))
 
     async def wait(self, body: WaitJob, events: Events) -> Outcome:
         """``job.wait``."""
-        tenant, until = _tenant(events), time.monotonic() + body.timeout_s
+        tenant, until = tenant_of(events), time.monotonic() + body.timeout_s
         async with self._changes(key(tenant, body.job)) as changed:
             while True:
                 changed.clear()
@@ -130,25 +131,26 @@ class Jobs:
 
     async def list(self, body: ListJobs, events: Events) -> Outcome:
         """``job.list``."""
-        tenant, after = _tenant(events), body.after
+        tenant, after = tenant_of(events), body.after
         found: list[ShownJob] = []
         room = self._bus.max_payload // 2
         for _ in range(SCANNED // PAGE):
-            page = await self.store.list(tenant, after, PAGE)
+            page, following = await self.store.list(tenant, after, PAGE)
             for kept in page:
                 after = kept.revision
                 if _fits(kept.record, body):
                     found.append(jobs.shown(replace(kept.record, result=None)))
                     room -= len(encoding.encode(found[-1]))
                 if len(found) == body.limit or room <= 0:
-                    return _outcome(JobList(jobs=found, next=after))
-            if len(page) < PAGE:
-                return _outcome(JobList(jobs=found))
-        return _outcome(JobList(jobs=found, next=after))
+                    return outcome(JobList(jobs=found, next=after))
+            if not following:
+                return outcome(JobList(jobs=found))
+            after = following
+        return outcome(JobList(jobs=found, next=after))
 
     async def cancel(self, body: CancelJob, events: Events) -> Outcome:
         """``job.cancel``."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
 
         def decide(record: JobRecord | None) -> Step:
             return jobs.cancel(_there(record, body.job), now_ms())
@@ -171,7 +173,7 @@ class Jobs:
 
     async def retry(self, body: RetryJob, events: Events) -> Outcome:
         """``job.retry``."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         record = await self._buried(tenant, body.job)
         if record.state != "dead" or not record.dead:
             if record.generation and not record.ended:
@@ -207,7 +209,7 @@ class Jobs:
         digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic"))
         return Job(
             job=body.job or events.audience.request,
-            tenant=_tenant(events),
+            tenant=tenant_of(events),
             operation=body.operation,
             body=msgspec.Raw(encoding.encode(body.body)),
             digest=digest.hexdigest()[:32],
@@ -290,7 +292,7 @@ class Jobs:
         if blob is not None and blob.size <= self._bus.max_payload - ROOM:
             result = await self.store.result_of(record)
             record = replace(record, result=result, blob=None)
-        return _outcome(jobs.shown(record))
+        return outcome(jobs.shown(record))
 
     @asynccontextmanager
     async def _changes(self, key: str) -> AsyncIterator[asyncio.Event]:
@@ -368,11 +370,3 @@ def _there(record: JobRecord | None, job: str) -> JobRecord:
 def _fits(record: JobRecord, body: ListJobs) -> bool:
     same = body.operation is None or record.operation == body.operation
     return same and (body.state is None or record.state == body.state)
-
-
-def _tenant(events: Events) -> str:
-    return events.audience.subjects.tenant
-
-
-def _outcome(outputs: ShownJob | JobList) -> Outcome:
-    return Outcome(outputs=msgspec.to_builtins(outputs))

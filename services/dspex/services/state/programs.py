@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.discovering import services
 from dspex.bus.provisioning import Names
-from dspex.bus.running import Outcome
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Conflict
 from dspex.contracts.headers import TOOL
@@ -29,18 +29,17 @@ from dspex.native.programs.describing import describe
 from dspex.native.programs.nodes import read_reference, references
 from dspex.native.programs.pinning import pinned
 from dspex.native.programs.planning import plan
-from dspex.services.state.versions import Versions, now
+from dspex.services.state.answers import outcome, tenant_of
+from dspex.services.state.versions import Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from dspex.bus.connection import NatsBus
     from dspex.bus.events import Events
     from dspex.bus.program import Context
+    from dspex.bus.running import Outcome
     from dspex.contracts import program_requests as requests
     from dspex.contracts.program_specs import Program
-
-    Operation = Callable[[Any, Events], Awaitable[Outcome]]
+    from dspex.services.state.answers import Operation
 
 
 class Programs:
@@ -59,7 +58,7 @@ class Programs:
 
     async def put(self, body: requests.PutProgram, events: Events) -> Outcome:
         """Store a new version."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         if body.name in self._own:
             raise Conflict(
                 f"{body.name!r} is a program of the workers' configuration.",
@@ -82,35 +81,35 @@ class Programs:
                 hint="Store parts of it as programs of their own, or fewer demos.",
             )
         await self._stored.put(tenant, body.name, data, sequence)
-        return _outcome(_stored(body.name, record))
+        return outcome(_stored(body.name, record))
 
     async def get(self, body: requests.GetProgram, events: Events) -> Outcome:
         """Say what a version is."""
-        record = await self._stored.find(_tenant(events), body.name, body.version)
-        return _outcome(_stored(body.name, record))
+        record = await self._stored.find(tenant_of(events), body.name, body.version)
+        return outcome(_stored(body.name, record))
 
     async def list(self, body: requests.ListPrograms, events: Events) -> Outcome:
         """Say which there are."""
-        found, more = await self._stored.page(_tenant(events), body.after, body.limit)
+        found, more = await self._stored.page(tenant_of(events), body.after, body.limit)
         programs = [_version(name, record) for name, record in found]
-        return _outcome(ProgramList(programs=programs, more=more))
+        return outcome(ProgramList(programs=programs, more=more))
 
     async def delete(self, body: requests.DeleteProgram, events: Events) -> Outcome:
         """Delete one; its numbers are not given again."""
         last = await self._stored.delete(
-            _tenant(events), body.name, body.expected_version
+            tenant_of(events), body.name, body.expected_version
         )
-        return _outcome(DeletedProgram(name=body.name, version=last.version))
+        return outcome(DeletedProgram(name=body.name, version=last.version))
 
     async def describe(self, body: requests.DescribeProgram, events: Events) -> Outcome:
         """Say what a program takes and gives."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         node = plan(body.program, (await self._all(tenant, body.program)).get)
         if isinstance(body.program, str) and body.program not in self._own:
             name, version = read_reference(body.program)
             record = await self._stored.find(tenant, name, version)
-            return _outcome(describe(node, name, record.version))
-        return _outcome(describe(node))
+            return outcome(describe(node, name, record.version))
+        return outcome(describe(node))
 
     async def looked_up(self, tenant: str, program: Program | None) -> Program | None:
         """A program as it is now; those that a configuration names stay names.
@@ -139,7 +138,7 @@ class Programs:
                 instances = before.instances + 1 if before else 1
                 found[tool.subject] = replace(tool, instances=instances)
         tools = sorted(found.values(), key=lambda one: (one.name, one.subject))
-        return _outcome(ToolList(tools=tools))
+        return outcome(ToolList(tools=tools))
 
     async def _all(self, tenant: str, program: Program) -> dict[str, Specification]:
         """All stored programs that a program names, and that those name."""
@@ -194,7 +193,7 @@ def _record(
     version, earlier = place
     return StoredRecord(
         version=version,
-        at=now(),
+        at=now_ms(),
         digest=hashlib.sha256(encoded).hexdigest(),
         specification=plain,
         note=body.note,
@@ -236,11 +235,3 @@ def _offered(said: dict[str, Any]) -> list[OfferedTool]:
         except (LookupError, TypeError, msgspec.MsgspecError):
             continue
     return found
-
-
-def _outcome(outputs: msgspec.Struct) -> Outcome:
-    return Outcome(outputs=msgspec.to_builtins(outputs))
-
-
-def _tenant(events: Events) -> str:
-    return events.audience.subjects.tenant

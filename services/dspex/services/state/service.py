@@ -24,14 +24,13 @@ from dspex.services.state.streams import Streams
 from dspex.services.state.undelivered import Undelivered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from dspex.bus.events import Events
     from dspex.bus.running import Run
     from dspex.contracts.subjects import Subjects
-
-    Operation = Callable[[Any, Events], Awaitable[Outcome]]
+    from dspex.services.state.answers import Operation
 
 _log = logging.getLogger(__name__)
 

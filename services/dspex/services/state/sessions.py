@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from dspex.bus.running import Outcome
+from dspex.bus.clock import now_ms
 from dspex.bus.session_holders import Holders
-from dspex.bus.session_log import NOTHING, SessionLogs, no_session, now_ms
+from dspex.bus.session_log import NOTHING, SessionLogs, no_session
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Conflict, NotFound, Quota
 from dspex.contracts.session_requests import (
@@ -30,12 +30,14 @@ from dspex.contracts.sessions import (
 from dspex.native.checking.requiring import extra_fields, require_demos
 from dspex.native.programs.tools import check_tools
 from dspex.native.signatures.compiling import compile_signature
+from dspex.services.state.answers import outcome, tenant_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from dspex.bus.connection import NatsBus
     from dspex.bus.events import Events
+    from dspex.bus.running import Outcome
     from dspex.bus.session_log import Found
     from dspex.contracts.session_requests import (
         CloseSession,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     )
     from dspex.contracts.sessions import LogEntry, SessionState
     from dspex.contracts.subjects import Subjects
+    from dspex.services.state.answers import Operation
     from dspex.services.state.programs import Programs
 
 TRIES = 16
@@ -70,7 +73,7 @@ class Sessions:
         self._logs = SessionLogs(bus, subjects)
         self._holders = Holders(bus, subjects.prefix)
 
-    def operations(self) -> dict[str, Callable[[Any, Events], Awaitable[Outcome]]]:
+    def operations(self) -> dict[str, Operation]:
         """What does each of them: its body, and where its life is told."""
         return {
             "session.open": self.open,
@@ -84,7 +87,7 @@ class Sessions:
     async def open(self, body: OpenSession, events: Events) -> Outcome:
         """Begin a session; once, however often the same request comes."""
         _check(body)
-        program = await self._stored.looked_up(_tenant(events), body.program)
+        program = await self._stored.looked_up(tenant_of(events), body.program)
         request = events.audience.request
         # The same request sent again asks for the same session.
         session = body.session or request
@@ -94,16 +97,16 @@ class Sessions:
             settings=replace(_settings(body), program=program),
             values=_checked(body.values),
         )
-        return await self._begin(_tenant(events), session, request, entry)
+        return await self._begin(tenant_of(events), session, request, entry)
 
     async def get(self, body: GetSession, events: Events) -> Outcome:
         """A session and some of its turns."""
-        found = await self._logs.read(_tenant(events), body.session)
+        found = await self._logs.read(tenant_of(events), body.session)
         state = found.live(body.session, now_ms())
         turns = state.turns[body.after : body.after + body.limit]
         until = body.after + len(turns)
         more = until < len(state.turns) and bool(turns)
-        return _outcome(
+        return outcome(
             SessionDetails(
                 **_facts(body.session, state),
                 turns=list(turns),
@@ -113,7 +116,7 @@ class Sessions:
 
     async def list(self, body: ListSessions, events: Events) -> Outcome:
         """Some of the sessions there are."""
-        tenant = _tenant(events)
+        tenant = tenant_of(events)
         names = [n for n in await self._logs.names(tenant) if n > body.after]
         page = names[: body.limit]
         found = await asyncio.gather(*(self._logs.read(tenant, one) for one in page))
@@ -124,7 +127,7 @@ class Sessions:
             if one.state is not None and not one.state.is_over(now)
         ]
         following = page[-1] if len(names) > len(page) else None
-        return _outcome(SessionList(sessions=sessions, next=following))
+        return outcome(SessionList(sessions=sessions, next=following))
 
     async def set(self, body: SetSession, events: Events) -> Outcome:
         """Store values in a session."""
@@ -136,12 +139,12 @@ class Sessions:
             _checked(state.values | body.values)
             return SetEntry(at=now_ms(), request=request, values=body.values)
 
-        found = await self._change(_tenant(events), body.session, entry)
+        found = await self._change(tenant_of(events), body.session, entry)
         return _info(body.session, found)
 
     async def close(self, body: CloseSession, events: Events) -> Outcome:
         """End a session; its log goes but for the word that it was closed."""
-        tenant, session = _tenant(events), body.session
+        tenant, session = tenant_of(events), body.session
         closed = ClosedEntry(at=now_ms(), request=events.audience.request)
         found = await self._change(tenant, session, lambda _: closed)
         await self._logs.cut(tenant, session, found.last - 1)
@@ -150,7 +153,7 @@ class Sessions:
 
     async def fork(self, body: ForkSession, events: Events) -> Outcome:
         """Begin a session with the first turns of another."""
-        tenant, request = _tenant(events), events.audience.request
+        tenant, request = tenant_of(events), events.audience.request
         found = await self._logs.read(tenant, body.session)
         state = found.live(body.session, now_ms())
         after = _kept(state, body.after)
@@ -217,10 +220,6 @@ class Sessions:
                 await self._holders.release(tenant, session, holder.fence)
             except Conflict:
                 return  # a new one, which will find that the session is closed
-
-
-def _tenant(events: Events) -> str:
-    return events.audience.subjects.tenant
 
 
 def _check(body: OpenSession) -> None:
@@ -294,7 +293,7 @@ def _facts(session: str, state: SessionState) -> dict[str, Any]:
 def _info(session: str, found: Found) -> Outcome:
     if found.state is None:
         raise no_session(session)
-    return _outcome(SessionInfo(**_facts(session, found.state)))
+    return outcome(SessionInfo(**_facts(session, found.state)))
 
 
 def _summary(session: str, state: SessionState) -> SessionSummary:
@@ -305,10 +304,6 @@ def _summary(session: str, state: SessionState) -> SessionSummary:
         expires_at=state.expires_at,
         turn_count=len(state.turns),
     )
-
-
-def _outcome(outputs: Any) -> Outcome:
-    return Outcome(outputs=msgspec.to_builtins(outputs))
 
 
 def _taken(session: str) -> Conflict:

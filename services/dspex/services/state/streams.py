@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dspex.bus.batches import batch, sequence_of
+from dspex.bus.clock import now_ms
 from dspex.bus.journal import Reader
 from dspex.bus.provisioning import Names
 from dspex.bus.running import Outcome
@@ -190,7 +191,7 @@ class _Source:
                 "journaled: see [journal] in the configuration.",
             )
         due = position.deadline
-        if due is not None and time.time() * 1000 > due + LATE * 1000:
+        if due is not None and now_ms() > due + LATE * 1000:
             raise DeadlineExceeded(
                 f"The deadline of request {self._request!r} has passed, and its end "
                 "is not in the journal.",

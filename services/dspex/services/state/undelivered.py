@@ -11,8 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from dspex.bus.clock import now_ms
 from dspex.bus.durable import api
-from dspex.bus.incoming import now_ms
 from dspex.bus.job_running import bury, tell_end
 from dspex.bus.provisioning import UNDELIVERED, Names
 from dspex.bus.pulling import PullLoop, PullSettings
@@ -67,11 +67,18 @@ class Undelivered:
         """Remove the messages of jobs that have ended; returns how many."""
         if await self._some_are_undelivered():
             return 0  # what they tell of must still be there
-        removed = 0
-        listed = await api(self._bus, f"CONSUMER.LIST.{self._jobs}", {"offset": 0})
-        for consumer in listed.get("consumers") or []:
-            removed += await self._purge_behind(consumer)
-        return removed
+        consumers = await self._consumers()
+        return sum([await self._purge_behind(one) for one in consumers])
+
+    async def _consumers(self) -> list[dict[str, Any]]:
+        """Those of the stream of jobs; the server tells them by pages."""
+        found: list[dict[str, Any]] = []
+        while True:
+            verb, offset = f"CONSUMER.LIST.{self._jobs}", {"offset": len(found)}
+            page = (await api(self._bus, verb, offset)).get("consumers") or []
+            found += page
+            if not page:
+                return found
 
     async def _purge_behind(self, consumer: dict[str, Any]) -> int:
         config = consumer["config"]

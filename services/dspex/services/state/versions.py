@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec.structs import replace
 
+from dspex.bus.clock import now_ms
 from dspex.bus.histories import Histories
 from dspex.contracts import encoding
 from dspex.contracts.failures import Conflict, NotFound
@@ -129,7 +129,7 @@ class Versions(Generic[R]):
         if last is None or not last.is_there:
             raise self._missing(name)
         self.expect(name, expected, last)
-        gone = encoding.encode(self._record(version=last.version, at=now()))
+        gone = encoding.encode(self._record(version=last.version, at=now_ms()))
         try:
             await self._stored.put(tenant, name, gone, sequence, delete=True)
         except Conflict:
@@ -172,8 +172,3 @@ class Versions(Generic[R]):
             hint="Name one of these, or none for the newest.",
             field="version",
         )
-
-
-def now() -> float:
-    """Unix milliseconds, as records say them."""
-    return round(time.time() * 1000, 3)

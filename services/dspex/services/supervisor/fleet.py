@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import replace
 
 from dspex.bus.children import Child, how_it_ended
+from dspex.bus.clock import now_ms
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import Failure
 from dspex.contracts.pools import OUT_OF_MEMORY, OUT_OF_TIME
@@ -146,7 +147,7 @@ class Fleet:
         )
         if member is not None and member.hear(beat, self.now()):
             _log.info("worker ready", extra={"worker": beat.worker})
-            self._tell(member.notice(self._supervisor, beat.host, _unix_ms()))
+            self._tell(member.notice(self._supervisor, beat.host, now_ms()))
             self.poke()
 
     def of(self, pool: str) -> list[Member]:
@@ -257,7 +258,7 @@ class Fleet:
 
     def _end_of(self, member: Member) -> WorkerNotice:
         now, status, kill = self.now(), member.child.status, member.killed
-        notice = member.notice(self._supervisor, self._launcher.host, _unix_ms())
+        notice = member.notice(self._supervisor, self._launcher.host, now_ms())
         reason = kill.why if kill is not None else how_it_ended(status)
         if kill is None and (self._stopped or member.state == "stopping"):
             return replace(
@@ -293,10 +294,6 @@ class Fleet:
         while f"{pool}-{number}" in self.members:
             number += 1
         return f"{pool}-{number}"
-
-
-def _unix_ms() -> float:
-    return round(time.time() * 1000, 3)
 
 
 def default_starting() -> int:

@@ -104,6 +104,7 @@ class Member:
         self._jitter = random.uniform(1 - JITTER, 1 + JITTER)
         self._begun = self._heard = now
         self._stopped = 0.0
+        self._was_healthy = False
         self._busy = (0.0, 0.0)  # CPU seconds when it fell silent, and now
 
     @property
@@ -120,7 +121,13 @@ class Member:
         """Take a heartbeat in; returns whether it has become ready with it."""
         self.beat, self._heard = beat, now
         self._busy = (0.0, 0.0)
-        if beat.state == "ready" and now - self._begun > HEALTHY_AFTER:
+        if (
+            beat.state == "ready"
+            and not self._was_healthy
+            and now - self._begun > HEALTHY_AFTER
+        ):
+            # Once: it says nothing of those of its pool that cannot start.
+            self._was_healthy = True
             self.pool.restarts.healthy()
         if self.state != "starting" or beat.state != "ready":
             return False

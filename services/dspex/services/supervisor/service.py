@@ -7,16 +7,15 @@ import logging
 import os
 import platform
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dspex.bus import logs, settings
 from dspex.bus.backlog import Backlog
+from dspex.bus.clock import now_ms
 from dspex.bus.gpu import open_nvml
 from dspex.bus.health import Heart, State, read_beat
-from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION, Context
 from dspex.bus.responder import host_name, resident_bytes
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
@@ -36,7 +35,7 @@ from dspex.contracts.pools import (
     ScaleRequest,
     WorkerNotice,
 )
-from dspex.contracts.subjects import SUPERVISOR_POOL
+from dspex.contracts.subjects import SUPERVISOR_POOL, answerable
 from dspex.services.supervisor.fleet import Fleet, default_starting
 from dspex.services.supervisor.launching import Launcher
 from dspex.services.supervisor.members import PoolState
@@ -218,7 +217,7 @@ class Supervisor:
             desired=pool.desired.workers,
             ready=ready,
             reason=pool.desired.reason,
-            at=round(time.time() * 1000, 3),
+            at=now_ms(),
         )
         await self._bus.publish(
             self._subjects.notice("desired"), encoding.encode(notice)

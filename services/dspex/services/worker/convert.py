@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import enum
-import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from dspex.contracts.encoding import tag_bytes
 from dspex.contracts.failures import OutputInvalid
+from dspex.native.replies.wire import finite, sayable
 from dspex.native.signatures.encoding import TYPE_MARKERS
 from dspex.native.tables.tensors import is_foreign
 from dspex.native.tables.tensors import to_wire as foreign_to_wire
@@ -122,31 +122,11 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise OutputInvalid(
-            "The model's answer holds half of a surrogate pair, which is no text.",
-            hint="Ask again.",
-        ) from None
-    return value
-
-
-def _number(value: float) -> float:
-    if math.isfinite(value):
-        return value
-    raise OutputInvalid(
-        f"The model's answer holds {value}, which JSON cannot say.",
-        hint="Ask again, or declare the output as str.",
-    )
-
-
 _CONVERSIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (enum.Enum, lambda value: to_wire(value.value)),
-    (str, _text),
+    (str, sayable),
     ((bool, int, type(None)), _same),
-    (float, _number),
+    (float, finite),
     ((bytes, bytearray), tag_bytes),
     (
         (datetime.datetime, datetime.date, datetime.time),

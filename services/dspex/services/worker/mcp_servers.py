@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import math
 import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,9 +37,6 @@ ALIVE_WITHIN = 5.0
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds before the first, second, ... start in a row that came to nothing."""
-
-_STEADY = 10.0
-"""Seconds that a session has lasted if its end is no sign of the next one's."""
 
 _OTHER = re.compile(r"[^A-Za-z0-9_-]")
 _SHOWN = 300
@@ -76,6 +74,9 @@ class Server:
         problem: Why it has no session; empty while it has one.
     """
 
+    STEADY = 10.0
+    """Seconds that a session has lasted if its end is no sign of the next one's."""
+
     def __init__(
         self,
         name: str,
@@ -92,13 +93,14 @@ class Server:
         self._client: Any = None
         self._ended = asyncio.Event()
         self._ready = asyncio.Event()
+        self._since = math.inf  # when its session began
 
     async def run(self) -> None:
         """Keep a session with it, for ever; whoever cancels this ends the session."""
         failed = 0
         while True:
             await asyncio.sleep(_PAUSES[min(failed, len(_PAUSES) - 1)])
-            begun = time.monotonic()
+            self._since = math.inf
             try:
                 await self._session()
                 self.problem = "It ended."
@@ -107,7 +109,8 @@ class Server:
             finally:
                 self._ready.clear()
                 self._client = None
-            failed = 0 if time.monotonic() - begun > _STEADY else failed + 1
+            steady = time.monotonic() - self._since > self.STEADY
+            failed = 0 if steady else failed + 1
             # Not what it said: that may hold what it was started with.
             _log.warning("an MCP server has no session", extra={"server": self.name})
 
@@ -160,6 +163,7 @@ class Server:
                 self.tools = await self._listed(client)
             await self._changed(self)
             self._client, self._ended, self.problem = client, ended, ""
+            self._since = time.monotonic()
             self._ready.set()
             _log.info("an MCP server is ready", extra={"server": self.name})
             await ended.wait()

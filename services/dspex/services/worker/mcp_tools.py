@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.bus.outgoing import answerable
 from dspex.bus.program import VERSION
 from dspex.bus.serving import Endpoint, Service, ServiceInfo
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, headers
 from dspex.contracts.failures import BadRequest, NotFound, ToolFailed, Unsupported
 from dspex.contracts.program_functions import Tool
+from dspex.contracts.subjects import answerable
 from dspex.native.programs.nodes import read_mcp_tool
 from dspex.services.worker.mcp_servers import Server, installed
 from dspex.services.worker.threads import Home

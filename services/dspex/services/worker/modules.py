@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 import msgspec
-from cachetools import LRUCache
 from msgspec.structs import replace
 
 from dspex.contracts.failures import BadRequest, InvalidInputs, Unsupported
 from dspex.native.checking.requiring import require
+from dspex.native.keeping import Kept
 from dspex.native.programs.nodes import below, tools_of
 from dspex.native.programs.planning import EXTRA
 from dspex.native.programs.states import ALONE
@@ -61,7 +61,7 @@ class Modules:
     ) -> None:
         self._interpreters = interpreters
         self._mcp = mcp
-        self._kept: LRUCache[str, dspy.Module] = LRUCache(KEPT)
+        self._kept: Kept[dspy.Module] = Kept(KEPT, KEPT)
 
     def of(self, node: Node) -> dspy.Module:
         """The instance for a specification with a signature.
@@ -72,10 +72,11 @@ class Modules:
             NotFound: A tool of an MCP server is not there any more.
         """
         node = self._with_mcp(node)
-        key = node.digest()
+        key = node.digest().encode()
         found = self._kept.get(key)
         if found is None:
-            found = self._kept[key] = self._made(node)
+            found = self._made(node)
+            self._kept.keep(key, found, 1)
         return found
 
     def start(self) -> None:

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
-from cachetools import LRUCache
 
 from dspex.bus.gpu import Memory
 from dspex.bus.running import Outcome, Superseded
@@ -25,6 +24,7 @@ from dspex.native.checking.requiring import (
     require,
     require_demos,
 )
+from dspex.native.keeping import Kept
 from dspex.native.signatures.compiling import Compiled, compile_signature
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.calls import Call, overrides, running
@@ -86,7 +86,7 @@ class Programs:
         self._default_lm = default_lm
         self._runner = runner or ProgramRunner()
         self._memory = memory or Memory(list)
-        self._kept: LRUCache[tuple[str, str], dspy.Module] = LRUCache(KEPT)
+        self._kept: Kept[dspy.Module] = Kept(KEPT, KEPT)
 
     def start(self) -> None:
         """Keep what programs need from others from now on."""
@@ -212,9 +212,10 @@ class Programs:
 
     def _module(self, operation: str, compiled: Compiled) -> dspy.Module:
         """A module ready to call; shared, for a call leaves nothing in it."""
-        key = (operation, compiled.digest)
-        if key in self._kept:
-            return self._kept[key]
+        key = f"{operation} {compiled.digest}".encode()
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
         names = [slot.field.name for slot in (*compiled.inputs, *compiled.outputs)]
         if operation == "chain_of_thought" and REASONING in names:
             raise InvalidSignature(
@@ -224,7 +225,7 @@ class Programs:
                 hint="Rename the field, or use predict.",
             )
         module = self._MODULES[operation](dspy_signature(compiled))
-        self._kept[key] = module
+        self._kept.keep(key, module, 1)
         return module
 
 

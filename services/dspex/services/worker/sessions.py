@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dspex.bus.outgoing import answerable
+from dspex.bus.clock import now_ms
 from dspex.bus.running import Moved, Outcome
 from dspex.bus.session_holders import Holders
-from dspex.bus.session_log import SessionLogs, now_ms
+from dspex.bus.session_log import SessionLogs
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding, headers
 from dspex.contracts.failures import (
@@ -31,6 +31,7 @@ from dspex.contracts.failures import (
     Quota,
 )
 from dspex.contracts.sessions import HeldEntry, TurnEntry
+from dspex.contracts.subjects import answerable
 from dspex.contracts.words import BusyWord, MovedWord
 from dspex.native.programs.turns import whole, with_history
 from dspex.services.worker.admitting import admit

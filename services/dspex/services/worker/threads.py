@@ -9,6 +9,7 @@ worker's loop, as the bus does, is reached from there by ``Home``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -105,9 +106,8 @@ class Alone:
         """Cancel it, from any thread."""
         self._cancelled = True
         if self._task is not None:
-            loop = self._task.get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._task.cancel)
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 class Home:
