@@ -20,6 +20,7 @@ from dspex.contracts.envelope import (
     Requested,
     Started,
     Status,
+    StepEvent,
     ToolCall,
     ToolResult,
 )
@@ -135,6 +136,11 @@ def _status(one: Status, at: str) -> Iterator[Line]:
     yield 2, f"status {at}  {one.message}"
 
 
+def _step(one: StepEvent, at: str) -> Iterator[Line]:
+    how = f"failed: {one.code}" if one.code else "done"
+    yield 2, f"{one.part} {at}  {one.module} {how}, {one.ms:.1f} ms"
+
+
 def _nothing(one: ToolCall | ToolResult, at: str) -> Iterator[Line]:
     yield from ()
 
@@ -230,6 +236,7 @@ _SHOWN: dict[type, Callable[[Any, str], Iterator[Line]]] = {
     Accepted: _decision,
     Started: _started,
     Status: _status,
+    StepEvent: _step,
     DoneEvent: _done,
     FailedEvent: _failed,
     CancelledEvent: _failed,
