@@ -268,6 +268,10 @@ async def test_backlog(connect: Connect, subjects: Subjects) -> None:
     said = json.loads(answer.data)
     assert (said["code"], said["retry_after_ms"]) == ("overloaded", 1000)
     assert answer.headers["Nats-Service-Error-Code"] == "503"
+    stats = (await rig.ask(client, "STATS"))["endpoints"]
+    [refused] = [one for one in stats if one["name"] == "echo"]
+    assert (refused["num_requests"], refused["num_errors"]) == (1, 1)
+    assert refused["last_error"] == "overloaded"
     rig.let_go.set()
     await rig.service.stop()
 

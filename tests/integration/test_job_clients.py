@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.support.asking import chat, question
 
 import dspex.client.sync
-from dspex.bus.durable import ensure_stream
+from dspex.bus.durable import api, ensure_stream
 from dspex.bus.provisioning import Names, declared
 from dspex.contracts.failures import Conflict, DeadlineExceeded, LmUnavailable
 from dspex.contracts.subjects import Subjects
@@ -143,6 +143,25 @@ async def test_provision(stack: Stack) -> None:
     assert f"{Names(prefix).jobs} light-p3" in {one["name"] for one in made}
     assert again[0] == 0
     assert again[1].count("kept") == len(made)
+
+
+async def test_consumers_are_as_configured(stack: Stack, bus: NatsBus) -> None:
+    """What ``[jobs]`` says of deliveries is what the server does."""
+    said = {"ACK_WAIT_S": "3", "MAX_DELIVER": "7", "MAX_IN_HAND": "5"}
+    ours = {f"DSPEX_JOBS_{name}": value for name, value in said.items()}
+    prefix, before = f"{stack.prefix}r", dict(stack.environ)
+    stack.environ |= ours | {"DSPEX_PREFIX": prefix}
+    try:
+        status, _, err = await run(stack, "provision")
+    finally:
+        stack.environ.clear()
+        stack.environ |= before
+
+    found = await api(bus, f"CONSUMER.INFO.{Names(prefix).jobs}.light-p1")
+    config = found["config"]
+    assert (status, err) == (0, "")
+    assert (config["max_deliver"], config["max_ack_pending"]) == (7, 5)
+    assert config["ack_wait"] == 3_000_000_000
 
 
 async def test_changed_declarations(stack: Stack, bus: NatsBus) -> None:

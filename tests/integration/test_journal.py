@@ -319,6 +319,34 @@ async def test_showing(asker: Asker, stack: Stack, model: ScriptedModel) -> None
     assert "has nothing of request 'shown-2'" in missing[2]
 
 
+async def test_showing_an_agent(
+    client: Client, stack: Stack, bus: NatsBus, model: ScriptedModel
+) -> None:
+    """Calls of tools stand in the tree where they were made, once, with what came."""
+
+    def rain(city: str) -> int:
+        if city == "Atlantis":
+            raise ValueError("no such city")
+        return 12
+
+    for city in ("Bergen", "Atlantis"):
+        model.reply_with(act("rain", city=city), times=1)
+    model.reply_with(act("finish"), times=1)
+    model.reply_with(chat(reasoning="So.", answer="Yes"), times=1)
+    async with tools.serve(client, rain) as offered:
+        await client.with_options(request="shown-3").call("react", react(offered))
+    await kept(bus, stack, "shown-3", "tool_call", "tool_result", "done")
+
+    status, out, err = await dspex(stack, "journal", "show", "shown-3")
+
+    assert (status, err) == (0, "")
+    parts = ["tool call 2", "Bergen", "result: 12"]
+    parts += ["tool call 4", "Atlantis", "failed: tool_failed", "done +"]
+    for part in parts:
+        assert part in out
+        out = out[out.index(part) + len(part) :]
+
+
 async def test_tailing(asker: Asker, stack: Stack, model: ScriptedModel) -> None:
     """Requests are shown as they end."""
     process = await begin(stack, "journal", "tail", "--json", "--operation", "predict")

@@ -67,6 +67,19 @@ async def test_evaluate(asker: Asker, model: ScriptedModel) -> None:
     assert events.last["metadata"]["usage"]["calls"] == len(EXAMPLES)
 
 
+async def test_steps_of_examples_are_not_told(
+    asker: Asker, model: ScriptedModel
+) -> None:
+    """Of the many runs of a composition it is told how many there were, and no more."""
+    model.reply_with(pupil)
+    chain = {"module": "chain", "steps": [{"program": PREDICT}]}
+
+    events = await asker.stream("program.evaluate", EVALUATE | {"program": chain})
+
+    assert events.last["outputs"]["count"] == len(EXAMPLES)
+    assert events.of("step") == []
+
+
 async def test_evaluate_in_columns(asker: Asker, model: ScriptedModel) -> None:
     """A dataset may be an Arrow stream; the results come back as one."""
     model.reply_with(pupil)

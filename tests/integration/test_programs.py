@@ -66,6 +66,53 @@ async def test_a_specification_runs(asker: Asker, model: ScriptedModel) -> None:
     assert "Short." in model.requests[1].text("user")
 
 
+async def test_parts_are_told(asker: Asker, model: ScriptedModel) -> None:
+    """Of each part of a composition it is told when it ended, how, and after what."""
+    both = [{"program": PREDICT, "outputs": {"answer": name}} for name in "ab"]
+    beside = {"module": "parallel", "steps": both}
+    loop = {
+        "module": "map",
+        "program": {"module": "predict", "signature": "item -> found"},
+        "over": "items",
+        "into": "item",
+    }
+    program = {"module": "chain", "steps": [{"program": beside}, {"program": loop}]}
+    model.latency = 0.05
+
+    body = run(program, WHY | {"items": ["x", "y"]})
+    events = await asker.stream("run", body)
+
+    assert events.last["kind"] == "done", events.last
+    told = [(one["part"], one["module"], one["code"]) for one in events.of("step")]
+    first, second = "program.steps[0].program", "program.steps[1].program"
+    assert sorted(told[:2]) == [
+        (f"{first}.steps[0].program", "predict", ""),
+        (f"{first}.steps[1].program", "predict", ""),
+    ]
+    assert told[2:] == [
+        (first, "parallel", ""),
+        *[(f"{second}.program", "predict", "")] * 2,
+        (second, "map", ""),
+    ]
+    run_ms = events.last["metadata"]["run_ms"]
+    assert all(50 <= one["ms"] <= run_ms for one in events.of("step"))
+
+
+async def test_a_part_that_fails_is_told(asker: Asker, model: ScriptedModel) -> None:
+    """The part that failed is named by its path, with the failure's code."""
+    model.reply_with(chat(summary="Short."), times=1)
+    model.reply_with("no fields at all")
+
+    events = await asker.stream("run", run(CHAIN, {"text": "Long."}))
+
+    assert events.last["code"] == "parse_failed"
+    told = [(one["part"], one["code"]) for one in events.of("step")]
+    assert told == [
+        ("program.steps[0].program", ""),
+        ("program.steps[1].program", "parse_failed"),
+    ]
+
+
 async def test_the_last_part_streams(asker: Asker, model: ScriptedModel) -> None:
     """The outputs of a chain's last part come as they are written, under its names."""
     model.reply_with(chat(summary="Not to be told."), times=1)

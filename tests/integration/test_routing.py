@@ -211,6 +211,35 @@ async def test_a_kept_answer(own: Stack, ask: Asker, model: ScriptedModel) -> No
     assert len(model.requests) == 4
 
 
+async def test_answers_are_kept_for_a_while(
+    own: Stack, ask: Asker, model: ScriptedModel
+) -> None:
+    """Answers are kept where the configuration says so, and as long as it says."""
+    await start(own, DSPEX_ROUTER_CACHE="use", DSPEX_ROUTER_CACHE_TTL_S="2")
+    found = [await ask.ask("predict", asked("why")) for _ in range(2)]
+
+    async with asyncio.timeout(20):
+        while len(model.requests) == 1:
+            found.append(await ask.ask("predict", asked("why")))
+
+    hits = [one.body["metadata"]["cache_hit"] for one in found]
+    assert (hits[0], hits[1], hits[-1]) == (False, True, False)
+    assert all(hits[1:-1])
+
+
+async def test_no_room_for_answers(
+    own: Stack, ask: Asker, model: ScriptedModel
+) -> None:
+    """A router that may use no memory for answers keeps none."""
+    await start(own, DSPEX_ROUTER_CACHE="use", DSPEX_ROUTER_CACHE_MIB="0")
+
+    for _ in range(2):
+        found = await ask.ask("predict", asked("why"))
+        assert found.body["metadata"]["cache_hit"] is False
+
+    assert len(model.requests) == 2
+
+
 async def test_a_stream_of_a_kept_answer(
     own: Stack, ask: Asker, model: ScriptedModel
 ) -> None:
@@ -488,6 +517,46 @@ async def test_a_breaker_is_told(own: Stack, ask: Asker, model: ScriptedModel) -
     assert 0 < refused.body["retry_after_ms"] <= 5000
     [breaker] = (await look(ask)).breakers
     assert (breaker.name, breaker.state) == ("predict default", "open")
+
+
+async def test_what_is_refused_is_counted(own: Stack, ask: Asker) -> None:
+    """A router counts every request it was sent, with how each one ended."""
+    await start(own)
+    await ask.ask("predict", asked("x"))
+    await ask.ask("predict", asked("x"), dspex_stream="loud")
+    await ask.ask("predict", asked("x"), dspex_deadline="1")
+    await ask.ask("predict", {"signature": "question -> answer"})
+    await ask.ask("guess", {})
+
+    counters = (await look(ask)).counters
+
+    assert counters.pop("dispatches") == 1
+    assert counters == {
+        "requests": 5,
+        "done": 1,
+        "failed.bad_request": 2,
+        "failed.deadline_exceeded": 1,
+        "failed.unknown_operation": 1,
+    }
+
+
+async def test_slow_calls_are_told(
+    own: Stack, ask: Asker, model: ScriptedModel
+) -> None:
+    """A language model that is slow all the time is left alone, and operators hear."""
+    notices: asyncio.Queue[Message] = asyncio.Queue()
+    await ask.bus.subscribe(own.subjects.notice("breaker"), notices.put_nowait)
+    await start(own, DSPEX_ROUTER_SLOW_CALL_S="0.05")
+    model.latency = 0.1
+
+    for _ in range(20):
+        assert (await ask.ask("predict", asked("x"))).code == "done"
+
+    async with asyncio.timeout(10):
+        notice = read(await notices.get())
+    assert (notice["scope"], notice["state"]) == ("lm", "open")
+    assert notice["reason"].endswith("calls took longer than 0.05 s")
+    assert 0 < notice["open_for_ms"] <= 5000
 
 
 async def test_decisions(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 import pytest
 from tests.support.asking import chat
+from tests.support.stack import Program
 
 from dspex.client import tools
 from dspex.services.worker.interpreters import IMPORTS, deno
@@ -15,6 +16,7 @@ from dspex.services.worker.interpreters import IMPORTS, deno
 if TYPE_CHECKING:
     from tests.support.asking import Asker
     from tests.support.scripted_model import ScriptedModel
+    from tests.support.stack import Stack
 
     from dspex.client import Client
 
@@ -103,3 +105,25 @@ async def test_rlm_calls_tools_from_code(
     steps = [str(one) for one in found["trajectory"]]
     assert "25" in steps[0]
     assert "No such file" in steps[1]
+
+
+async def test_rlm_asks_another_model(
+    own: Stack, ask: Asker, model: ScriptedModel
+) -> None:
+    """What its code asks goes to the language model that ``sub_lm`` names."""
+    small = "DSPEX_LMS_SMALL"
+    own.environ |= {
+        f"{small}_MODEL": "openai/small",
+        f"{small}_API_BASE": model.url,
+        f"{small}_API_KEY": "test-key-not-a-secret",
+    }
+    code = python("SUBMIT(answer=llm_query('Who?'))")
+    model.reply_with(chat(reasoning="Ask.", code=code), times=1)
+    model.reply_with("Goethe.", times=1)
+    await own.start(Program("dspex.router"), Program("dspex.services.worker"))
+    await own.ready(workers=1, native=0)
+
+    found = await run(ask, module="rlm", sub_lm="small")
+
+    assert found["answer"] == "Goethe."
+    assert [one.body["model"] for one in model.requests] == ["scripted", "small"]

@@ -100,13 +100,15 @@ async def test_deadline_and_trace_reach_the_tool(
     script(model, act("look"))
     tool = {"name": "look", "subject": subject, "timeout_s": 5}
 
-    found = await asker.ask("react", react(tool), dspex_request="r7", traceparent=TRACE)
+    trace: dict[str, Any] = {"traceparent": TRACE, "tracestate": "vendor=1"}
+    found = await asker.ask("react", react(tool), dspex_request="r7", **trace)
 
     await subscription.unsubscribe()
     assert found.code == "done"
     headers = seen[0].headers
     assert headers["Dspex-Request"] == "r7"
     assert headers["traceparent"].split("-")[1] == TRACE.split("-")[1]
+    assert headers["tracestate"] == "vendor=1"
     assert float(headers["Dspex-Deadline"]) > 0
     assert json.loads(seen[0].data) == {}
 

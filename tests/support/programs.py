@@ -36,17 +36,21 @@ class Bench:
 
     Args:
         model: What answers.
+        lms: The worker's language models; default: two that are alike.
         **runner: Of the runner of programs.
     """
 
-    def __init__(self, model: ScriptedModel, **runner: Any) -> None:
+    def __init__(
+        self, model: ScriptedModel, lms: LanguageModels | None = None, **runner: Any
+    ) -> None:
         self.model = model
         self.bus = MemoryServer().connect()
         self.subjects = Subjects()
         self.events = Events(self.bus, Audience(subjects=self.subjects, request="r"))
         key = "test-key-not-a-secret"
         lm = Lm(model="openai/scripted", api_base=model.url, api_key=key)
-        self.lms = LanguageModels({"default": lm, "other": lm}, environ={})
+        alike = {"default": lm, "other": lm}
+        self.lms = lms or LanguageModels(alike, environ={})
         self._runner: dict[str, Any] = {"functions": Functions(self.bus)} | runner
 
     async def __aenter__(self) -> Self:

@@ -10,6 +10,7 @@ import msgspec
 
 from dspex.bus.journal import Damaged, Entry
 from dspex.cli.journal_rows import clock, ended
+from dspex.contracts import records
 from dspex.contracts.envelope import (
     Accepted,
     CancelledEvent,
@@ -19,10 +20,13 @@ from dspex.contracts.envelope import (
     Requested,
     Started,
     Status,
+    StepEvent,
+    ToolCall,
+    ToolResult,
 )
 from dspex.contracts.failures import NotFound
 from dspex.contracts.lives import Life
-from dspex.contracts.records import LmCall, ToolCall
+from dspex.contracts.records import LmCall, Record
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from dspex.bus.journal import Reader
     from dspex.cli.console import Console
     from dspex.contracts.envelope import Event
-    from dspex.contracts.records import Record
 
 Line = tuple[int, str]
 """How deep it stands, and what it says."""
@@ -110,7 +113,7 @@ def tree(entries: list[Entry], life: Life) -> Iterator[Line]:
 
 
 def _order(one: Event | Record) -> tuple[float, int, int]:
-    number = one.seq if not isinstance(one, LmCall | ToolCall) else one.call
+    number = one.seq if not isinstance(one, Record) else one.call
     return one.at, one.attempt, number
 
 
@@ -131,6 +134,15 @@ def _started(one: Started, at: str) -> Iterator[Line]:
 
 def _status(one: Status, at: str) -> Iterator[Line]:
     yield 2, f"status {at}  {one.message}"
+
+
+def _step(one: StepEvent, at: str) -> Iterator[Line]:
+    how = f"failed: {one.code}" if one.code else "done"
+    yield 2, f"{one.part} {at}  {one.module} {how}, {one.ms:.1f} ms"
+
+
+def _nothing(one: ToolCall | ToolResult, at: str) -> Iterator[Line]:
+    yield from ()
 
 
 def _done(one: DoneEvent, at: str) -> Iterator[Line]:
@@ -177,7 +189,7 @@ def _lm_call(one: LmCall, at: str) -> Iterator[Line]:
         yield 3, f"failed: {one.failure.code}: {one.failure.message}"
 
 
-def _tool_call(one: ToolCall, at: str) -> Iterator[Line]:
+def _tool_call(one: records.ToolCall, at: str) -> Iterator[Line]:
     where = f" on {one.subject}" if one.subject else ""
     yield 2, f"tool call {one.call} {at}  {one.name}{where}, {one.ms:.1f} ms"
     yield from _text(3, "arguments", one.arguments)
@@ -219,12 +231,16 @@ def _short(metadata: Any) -> dict[str, Any]:
 
 _SHOWN: dict[type, Callable[[Any, str], Iterator[Line]]] = {
     LmCall: _lm_call,
-    ToolCall: _tool_call,
+    records.ToolCall: _tool_call,
     Requested: _requested,
     Accepted: _decision,
     Started: _started,
     Status: _status,
+    StepEvent: _step,
     DoneEvent: _done,
     FailedEvent: _failed,
     CancelledEvent: _failed,
+    # The record of the call says what both say.
+    ToolCall: _nothing,
+    ToolResult: _nothing,
 }

@@ -166,6 +166,7 @@ class Service:
         def take(message: Message) -> None:
             # What has no queue group is short and may be what makes room: a cancel.
             if endpoint.queue and len(self._tasks) >= self._backlog:
+                self._counts[endpoint.name].add(0, Overloaded.code)
                 self._tasks.start(self._refuse(message), "refuse")
                 return
             self._tasks.start(self._handle(endpoint, message), endpoint.name)

@@ -275,6 +275,22 @@ class ToolResult(_Event, frozen=True, kw_only=True, tag="tool_result"):
     error: str = ""
 
 
+class StepEvent(_Event, frozen=True, kw_only=True, tag="step"):
+    """A part of a program has ended.
+
+    Attributes:
+        part: Its path, such as ``program.steps[0].program``.
+        module: What it is.
+        ms: Milliseconds it took.
+        code: How it failed, a leaf of ``dspex.contracts.failures``; empty: it did not.
+    """
+
+    part: str
+    module: str
+    ms: float
+    code: str = ""
+
+
 class DoneEvent(_Event, frozen=True, kw_only=True, tag="done"):
     """The request has outputs; what ``Done`` says.
 
@@ -325,6 +341,7 @@ Event = (
     | Status
     | ToolCall
     | ToolResult
+    | StepEvent
     | DoneEvent
     | FailedEvent
     | CancelledEvent

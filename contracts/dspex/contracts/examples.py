@@ -225,6 +225,14 @@ EVENTS: dict[str, Any] = {
         ms=12.5,
         result={"rain_mm": 12},
     ),
+    "step": envelope.StepEvent(
+        **_EVENT,
+        attempt=1,
+        seq=3,
+        part="program.steps[0].program",
+        module="predict",
+        ms=412.5,
+    ),
     "done": envelope.DoneEvent(
         **_EVENT, attempt=1, seq=4, outputs={"answer": "Because."}, metadata=_PYTHON
     ),

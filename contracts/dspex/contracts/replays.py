@@ -21,6 +21,7 @@ from dspex.contracts.envelope import (
     Requested,
     Started,
     Status,
+    StepEvent,
     ToolCall,
     ToolResult,
 )
@@ -39,6 +40,7 @@ SHOWN = 4000
 _ASIDE = frozenset({"request", "attempt", "seq", "at", "type", "metadata", "ms"})
 _OF_FAILURES = frozenset({"hint", "retry_after_ms"})
 _FINAL = (DoneEvent, FailedEvent)
+_UNTOLD = (Requested, Accepted, Status, StepEvent)
 
 
 class Difference(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -252,12 +254,13 @@ def own(said: list[Event | Record]) -> list[Event | Record]:
 def story(said: list[Event | Record]) -> list[dict[str, Any]]:
     """The events of a request's last attempt that a replay must tell again.
 
-    Deltas of a field that follow each other are one, and nothing is told of waiting.
+    Deltas of a field that follow each other are one, and nothing is told of waiting,
+    nor of parts, which end in any order where they run side by side.
     """
     last = final_attempt(said)
     found: list[dict[str, Any]] = []
     for one in said:
-        if not isinstance(one, Event) or isinstance(one, Requested | Accepted | Status):
+        if not isinstance(one, Event) or isinstance(one, _UNTOLD):
             continue
         if one.attempt == last or (isinstance(one, _FINAL) and not one.attempt):
             _tell(found, one)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.bus.core import Bus, Message, Subscription
+    from dspex.bus.incoming import Request
     from dspex.contracts.configuration import Configuration
     from dspex.router.breakers import Change
     from dspex.router.caching import Shared
@@ -144,10 +145,12 @@ class Router:
 
     async def call(self, message: Message) -> str | None:
         """One request, whoever's it is; returns the code of its failure, if any."""
-        address = self._subjects.read_call(message.subject)
-        timeout = self._settings.default_timeout
-        request = incoming.read(message, address.name, address.tenant, timeout)
-        request = replace(request, session=address.session)
+        self._parts.record.counters["requests"] += 1
+        try:
+            request = self._read(message)
+        except Failure as failure:
+            self._parts.record.ended(failure.code)
+            raise
         logs.request_id.set(request.id)
         events = Events(self._bus, audience_of(request, self._subjects, 0))
         with tracing.span(f"route {request.operation}", request.headers) as span:
@@ -156,6 +159,12 @@ class Router:
             if code is not None:
                 tracing.mark_failed(span, code)
             return code
+
+    def _read(self, message: Message) -> Request:
+        address = self._subjects.read_call(message.subject)
+        timeout = self._settings.default_timeout
+        request = incoming.read(message, address.name, address.tenant, timeout)
+        return replace(request, session=address.session)
 
     async def cancel(self, message: Message) -> None:
         """Stop a request: here if it waits here, else its process hears the same."""
@@ -186,7 +195,6 @@ class Router:
     async def _see_to(self, ticket: Ticket) -> str | None:
         """Bring a request to its one end; returns the code of its failure, if any."""
         code: str | None = None
-        self._parts.record.counters["requests"] += 1
         try:
             with self._handler.hold(ticket):
                 code = await self._handler.handle(ticket)

@@ -13,6 +13,7 @@ from dspex.contracts.envelope import (
     FailedEvent,
     Metadata,
     Started,
+    StepEvent,
     ToolCall,
     ToolResult,
 )
@@ -210,6 +211,17 @@ def test_a_turn_goes_on_as_it_did_then() -> None:
     assert not again.found
     assert script.difference is not None
     assert script.difference.call == 1
+
+
+def test_parts_may_end_in_any_order() -> None:
+    """When which part of a program ended makes no difference."""
+    steps = [
+        event(StepEvent, seq, part=part, module="predict", ms=float(seq))
+        for seq, part in ((1, "a"), (2, "b"))
+    ]
+
+    assert compare(steps, list(reversed(steps))) is None
+    assert story(steps) == []
 
 
 def test_tools_answer_from_the_record() -> None:

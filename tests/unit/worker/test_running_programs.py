@@ -6,12 +6,13 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import dspy as untyped
 import pytest
 from tests.support.asking import chat
 from tests.support.programs import Bench
 from tests.support.scripted_model import ScriptedModel
 
-from dspex.contracts.configuration import ConfigurationError
+from dspex.contracts.configuration import ConfigurationError, Lm
 from dspex.contracts.failures import (
     BadRequest,
     Failure,
@@ -22,6 +23,7 @@ from dspex.contracts.failures import (
     Unsupported,
 )
 from dspex.contracts.program_settings import OwnProgram
+from dspex.services.worker.lms import LanguageModels
 from dspex.services.worker.loading import load_own
 from dspex.services.worker.modules import Modules
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.dspy
+
+dspy: Any = untyped
 
 PREDICT: dict[str, Any] = {"module": "predict", "signature": "question -> answer"}
 BEST: dict[str, Any] = {
@@ -188,3 +192,62 @@ async def test_tools_that_code_cannot_call() -> None:
 
     assert refused.value.field == "program"
     assert not model.requests
+
+
+class Asking:
+    """A sandbox whose code asks a model once, and says what that answered."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Any] = {}
+
+    def execute(self, code: str, variables: Any = None) -> Any:
+        if code != "ask()":
+            return None  # what DSPy itself puts there first
+        return dspy.primitives.FinalOutput({"answer": self.tools["llm_query"]("Who?")})
+
+    def start(self) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+
+@pytest.mark.parametrize(("named", "asked"), [("other", "small"), (None, "scripted")])
+async def test_code_asks_the_model_it_is_given(named: str | None, asked: str) -> None:
+    """What code asks goes to ``sub_lm``, or else to the model of the program."""
+    spec = {"module": "rlm", "signature": "question -> answer", "sub_lm": named}
+    async with ScriptedModel() as model:
+        lms = two_models(model)
+        modules = Modules(Asking, lms=lms)
+        async with Bench(model, lms=lms, modules=modules) as bench:
+            model.reply_with(chat(reasoning="Ask.", code="ask()"), times=1)
+            model.reply_with("Goethe.", times=1)
+            found = await bench.run(spec, WHY)
+
+    assert found["answer"] == "Goethe."
+    assert [one["model"] for one in bench.prompts()] == ["scripted", asked]
+
+
+async def test_code_asks_a_model_that_is_not_there() -> None:
+    """A ``sub_lm`` that nobody configured is refused by its path, before any call."""
+    spec = {"module": "rlm", "signature": "question -> answer", "sub_lm": "tiny"}
+    async with ScriptedModel() as model:
+        lms = two_models(model)
+        modules = Modules(Asking, lms=lms)
+        async with Bench(model, lms=lms, modules=modules) as bench:
+            with pytest.raises(NotFound, match="tiny") as refused:
+                await bench.run(spec, WHY)
+
+    assert refused.value.field == "program.sub_lm"
+    assert not model.requests
+
+
+def two_models(model: ScriptedModel) -> LanguageModels:
+    """``default`` and ``other``, which the server is asked for by different names."""
+    key = "test-key-not-a-secret"
+    names = {"default": "openai/scripted", "other": "openai/small"}
+    return LanguageModels(
+        {
+            name: Lm(model=one, api_base=model.url, api_key=key)
+            for name, one in names.items()
+        },
+        environ={},
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 import dspy
 import msgspec
 
-from dspex.contracts.envelope import ToolCall, ToolResult
+from dspex.contracts.envelope import StepEvent, ToolCall, ToolResult
 from dspex.contracts.failures import BadRequest, ToolFailed
 from dspex.services.worker.adapters import adapter
 from dspex.services.worker.convert import neutralised, to_wire
+from dspex.services.worker.failures import to_failure
 from dspex.services.worker.recorded import ToolRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from dspex.bus.calling import Functions
     from dspex.bus.events import Events
     from dspex.bus.replaying import RecordedFunctions
     from dspex.contracts.requests import LmConfig
+    from dspex.native.programs.nodes import Node
     from dspex.services.worker.lms import LanguageModels
     from dspex.services.worker.threads import AtHome
 
@@ -46,6 +48,7 @@ class Call:
         config: What is changed about it.
         adapter: How prompts are written.
         numbers: Of the calls of functions.
+        steps: Whether it is told which parts of the program have ended.
     """
 
     lms: LanguageModels
@@ -55,6 +58,7 @@ class Call:
     config: dict[str, Any]
     adapter: str | None = None
     numbers: Iterator[int] = dataclasses.field(default_factory=lambda: count(1))
+    steps: bool = True
 
     async def function(
         self, name: str, subject: str, arguments: Any, timeout: float
@@ -85,6 +89,12 @@ class Call:
         await record.answered(found)
         await self._tell(ToolResult, **ended, ms=_ms_since(begun), result=found)
         return neutralised(found)
+
+    async def step(self, node: Node, begun: float, code: str = "") -> None:
+        """Tell that a part of the program has ended."""
+        if self.steps:
+            said = {"part": node.path, "module": node.module, "code": code}
+            await self._tell(StepEvent, ms=_ms_since(begun), **said)
 
     async def _tell(self, kind: type[Any], **said: Any) -> None:
         try:
@@ -133,6 +143,18 @@ def within(spec: Any) -> Iterator[None]:
     )
     with running(inner):
         yield
+
+
+@asynccontextmanager
+async def monitored(node: Node) -> AsyncIterator[None]:
+    """Run a part of a program, and tell when it has ended, and how."""
+    call, begun = current(), time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        await call.step(node, begun, to_failure(error).code)
+        raise
+    await call.step(node, begun)
 
 
 def overrides(config: LmConfig) -> dict[str, Any]:

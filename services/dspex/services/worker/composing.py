@@ -22,7 +22,7 @@ from dspex.contracts.failures import (
 from dspex.contracts.program_specs import PythonSpec
 from dspex.native.programs.planning import check_inputs
 from dspex.native.tables.tensors import to_objects
-from dspex.services.worker.calls import wire, within
+from dspex.services.worker.calls import monitored, wire, within
 from dspex.services.worker.modules import enter, is_async, leave
 from dspex.services.worker.stoppable import (
     Watch,
@@ -112,7 +112,8 @@ class Composite(dspy.Module):  # type: ignore[misc]  # DSPy ships no types
         part = self.node.parts[index]
         given = _given(part, scope)
         try:
-            outputs = await run_node(part.node, self.parts[index], given)
+            async with monitored(part.node):
+                outputs = await run_node(part.node, self.parts[index], given)
         except InvalidInputs as failure:
             raise _in_part(failure, part.node) from failure
         return {part.outputs.get(name, name): one for name, one in outputs.items()}

@@ -16,7 +16,7 @@ import dspy
 import msgspec
 from msgspec.structs import replace
 
-from dspex.contracts.failures import BadRequest, InvalidInputs, Unsupported
+from dspex.contracts.failures import BadRequest, InvalidInputs, NotFound, Unsupported
 from dspex.native.checking.requiring import require
 from dspex.native.keeping import Kept
 from dspex.native.programs.nodes import below, tools_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dspex.contracts.program_states import PredictorState
     from dspex.native.programs.nodes import Node
     from dspex.services.worker.interpreters import Interpreters
+    from dspex.services.worker.lms import LanguageModels
     from dspex.services.worker.mcp_tools import McpTools
 
 KEPT = 256
@@ -54,12 +55,17 @@ class Modules:
         interpreters: Makes what runs the code that models write; ``None``: there is
             none, and modules that need one are refused.
         mcp: What tools of MCP servers stand for; ``None``: there are no such servers.
+        lms: The language models that specifications may name for their code.
     """
 
     def __init__(
-        self, interpreters: Interpreters | None = None, mcp: McpTools | None = None
+        self,
+        interpreters: Interpreters | None = None,
+        mcp: McpTools | None = None,
+        lms: LanguageModels | None = None,
     ) -> None:
         self._interpreters = interpreters
+        self._lms = lms
         self._mcp = mcp
         self._kept: Kept[dspy.Module] = Kept(KEPT, KEPT)
 
@@ -69,7 +75,8 @@ class Modules:
         Raises:
             Unsupported: This worker lacks what it needs.
             BadRequest: What it has learned was learned by another module.
-            NotFound: A tool of an MCP server is not there any more.
+            NotFound: A tool of an MCP server is not there any more, or there is no
+                language model of the name that its code shall ask.
         """
         node = self._with_mcp(node)
         key = node.digest().encode()
@@ -144,12 +151,26 @@ class Modules:
                 field=node.path,
                 hint='Install Deno for the workers: pip install "dspex[sandbox]".',
             )
+        asks = self._asks(node)
         if "interpreter_factory" in _parameters(made_by):
-            return make(node, {"interpreter_factory": self._interpreters})
-        module: Any = make(node, {})
+            return make(node, {"interpreter_factory": self._interpreters} | asks)
+        module: Any = make(node, asks)
         module.interpreter = PerThread(self._interpreters)
         made: dspy.Module = module
         return made
+
+    def _asks(self, node: Node) -> dict[str, Any]:
+        """The language model that the code of a specification asks, if it names one."""
+        name = getattr(node.spec, "sub_lm", None)
+        if name is None or self._lms is None:
+            return {}
+        try:
+            return {"sub_lm": self._lms.build(name)}
+        except NotFound as failure:
+            path = below(node.path, "sub_lm")
+            raise NotFound(
+                f"{path}: {failure.message}", field=path, hint=failure.hint
+            ) from None
 
 
 def _mcp_tools(node: Node) -> list[tuple[str, str]]:

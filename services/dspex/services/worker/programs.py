@@ -162,6 +162,8 @@ class Programs:
             events=events,
             lm=asked.lm or self._default_lm,
             config=overrides(asked.config),
+            # Of hundreds of runs it is told how many there were.
+            steps=not isinstance(asked, Learning),
         )
         with (
             running(call),

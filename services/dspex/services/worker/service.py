@@ -111,7 +111,9 @@ async def main(context: Context, wrap: Callable[[Run], Run] = _as_it_is) -> None
     code, memory = sandbox(), _gpu_memory(context)
     found = _profile(context.configuration, name, memory, lacking(code))
     threads = None if contexts_are_apart() else Threads(pool.concurrency)
-    programs = Programs(lms, pool.lm, threads, _program_runner(context, code), memory)
+    programs = Programs(
+        lms, pool.lm, threads, _program_runner(context, code, lms), memory
+    )
     slots = Slots(pool.concurrency, pool.queue)
     sessions = _sessions(context, found, pool, slots)
     leaving = Leaving(context.stop)
@@ -287,7 +289,9 @@ def _profile(
     )
 
 
-def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunner:
+def _program_runner(
+    context: Context, code: Interpreters | None, lms: LanguageModels
+) -> ProgramRunner:
     configuration = context.configuration
     functions: Functions | RecordedFunctions
     functions = Functions(context.bus, configuration.tools.subjects)
@@ -303,7 +307,7 @@ def _program_runner(context: Context, code: Interpreters | None) -> ProgramRunne
         find,
         AtHome(functions, home),
         load_own(configuration.programs),
-        Modules(code, _mcp(context)),
+        Modules(code, _mcp(context), lms),
         operations=AtHome(Operations(context.bus), home),
     )
 
