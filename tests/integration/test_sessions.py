@@ -462,5 +462,5 @@ async def test_command_line(
     assert session in listed[1]
     assert "answer: why/0" in shown[1]
     assert json.loads(as_json[1])["turn_count"] == 1
-    assert "is closed, after 1 turns" in closed[1]
+    assert "is closed, after 1 turn" in closed[1]
     assert gone == 1

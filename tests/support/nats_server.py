@@ -11,6 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from dspex.bus.permissions import ROLES, configuration, variable
+from dspex.contracts.subjects import Subjects
+
+CLIENT = "client"
+
 _BASE = """\
 listen: "127.0.0.1:{port}"
 max_payload: 1MB
@@ -144,10 +149,30 @@ class NatsContainer:
 
 
 def shared_server(folder: Path) -> NatsServer | NatsContainer:
-    """The server of a test session: ``DSPEX_TEST_NATS=container`` or the binary."""
+    """The server of a test session, by ``DSPEX_TEST_NATS``.
+
+    ``container``, ``permissions`` (programs have the rights of their roles), or absent:
+    a binary that lets everybody do everything.
+    """
     if os.environ.get("DSPEX_TEST_NATS") == "container":
         return NatsContainer()
-    return NatsServer(folder)
+    guarded = os.environ.get("DSPEX_TEST_NATS") == "permissions"
+    return NatsServer(folder, extra=users(Subjects("*")) if guarded else "")
+
+
+def users(subjects: Subjects) -> str:
+    """A user for each role, with its name as the password; others are operators."""
+    roles = configuration(subjects, f"_INBOX.{CLIENT}")
+    listed = "\n".join(
+        f"{{user: {role}, password: {role}, permissions: ${variable(role, subjects)}}}"
+        for role in ROLES
+    )
+    return f"{roles}\nno_auth_user: operator\nauthorization {{ users: [\n{listed}\n] }}"
+
+
+def as_user(url: str, role: str) -> str:
+    """The address for one of those users."""
+    return url.replace("://", f"://{role}:{role}@", 1)
 
 
 def _binary() -> str:

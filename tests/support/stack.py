@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from tests.support.forkserver import FORKED, Forked, ForkServer
+from tests.support.nats_server import as_user
 
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.contracts.failures import Failure
@@ -88,6 +89,11 @@ class Program:
         )
 
     @property
+    def role(self) -> str:
+        """Whose rights on the NATS server are its own."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def log(self) -> str:
         return self._log.read_text() if self._log else ""
 
@@ -152,6 +158,7 @@ class Stack:
         self.folder = folder
         self.environ = environ | {"DSPEX_NATS_URL": url, "DSPEX_PREFIX": prefix}
         self.programs: list[Program] = []
+        self._guarded = os.environ.get("DSPEX_TEST_NATS") == "permissions"
         self._beats: dict[str, Heartbeat] = {}
         self._changed = asyncio.Event()
         self._bus: NatsBus | None = None
@@ -166,12 +173,19 @@ class Stack:
         await asyncio.gather(*(program.stop() for program in self.programs))
         if self._bus is not None:
             await self._bus.close()
+        if self._guarded:
+            logs = "\n".join(p.log for p in self.programs).splitlines()
+            denied = [line for line in logs if "ermissions violation" in line]
+            assert not denied, denied
 
     async def start(self, *programs: Program) -> None:
         """Start programs; ``ready`` waits for them."""
         for program in programs:
             self.programs.append(program)
-            await program.start(self.environ, self.folder)
+            environ = dict(self.environ)
+            if self._guarded:
+                environ["DSPEX_NATS_URL"] = as_user(self.url, program.role)
+            await program.start(environ, self.folder)
 
     async def ready(
         self, *, workers: int, native: int = 1, routers: int = 1, state: int = 0

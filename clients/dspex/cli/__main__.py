@@ -19,6 +19,7 @@ from dspex.cli import (
     doctor,
     jobs,
     journal,
+    permissions,
     pools,
     provision,
     replay,
@@ -128,6 +129,9 @@ def parser() -> argparse.ArgumentParser:
     jobs.add(
         _add(commands, "job", "submit, list, show and cancel jobs", jobs.ABOUT),
         _seconds,
+    )
+    _add_permissions(
+        _add(commands, "permissions", "print users' rights for NATS", permissions.ABOUT)
     )
     _add_provision(
         _add(commands, "provision", "create streams and consumers", provision.ABOUT)
@@ -282,6 +286,16 @@ def _add_decisions(found: argparse.ArgumentParser) -> None:
     found.add_argument("--json", action="store_true", help="print one JSON list")
 
 
+def _add_permissions(found: argparse.ArgumentParser) -> None:
+    found.add_argument("--tenant", default=DEFAULT_TENANT, help="whose clients")
+    found.add_argument(
+        "--inbox",
+        default=permissions.INBOX,
+        metavar="PREFIX",
+        help="inboxes that are the clients' alone (default: %(default)s)",
+    )
+
+
 def _add_provision(found: argparse.ArgumentParser) -> None:
     found.add_argument("--url", metavar="URL", help="NATS server, host:port")
     found.add_argument("--json", action="store_true", help="print one JSON list")
@@ -308,6 +322,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "call": call.main,
     "decisions": decisions.main,
     "job": jobs.main,
+    "permissions": permissions.main,
     "provision": provision.main,
     "session": session.main,
     "doctor": doctor.main,

@@ -336,12 +336,13 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(
+async def connect(  # noqa: PLR0913 - each is a setting of its own
     url: str | None = None,
     *,
     prefix: str | None = None,
     tenant: str = DEFAULT_TENANT,
     credentials: str | None = None,
+    inbox: str = "_INBOX",
     connect_timeout: float = 5.0,
 ) -> AsyncIterator[Client]:
     """Connect to NATS for as long as the ``async with`` block lasts.
@@ -352,6 +353,8 @@ async def connect(
         prefix: Default: ``DSPEX_PREFIX``, else ``dspex``.
         tenant: Whose subjects to use.
         credentials: Path of a credentials file or of an NKey seed.
+        inbox: First tokens of the inboxes that its user may subscribe to, such as
+            ``_INBOX.client``; they must begin with ``_INBOX``.
         connect_timeout: Seconds until the connection must stand.
 
     Raises:
@@ -362,6 +365,7 @@ async def connect(
         url=url or os.environ.get("DSPEX_NATS_URL") or _url_here() or DEFAULT_URL,
         name="dspex-client",
         credentials=credentials,
+        inbox=inbox,
         connect_timeout=connect_timeout,
     )
     found = prefix or os.environ.get("DSPEX_PREFIX") or DEFAULT_PREFIX

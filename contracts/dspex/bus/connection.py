@@ -21,13 +21,8 @@ from msgspec import Struct
 from nats.aio.client import Client
 
 from dspex.bus import outgoing
-from dspex.bus.core import Bus, Handler, Message, Subscription, connection_lost
-from dspex.contracts.failures import (
-    BadRequest,
-    BusUnavailable,
-    Failure,
-    Forbidden,
-)
+from dspex.bus.core import INBOX, Bus, Handler, Message, Subscription, connection_lost
+from dspex.contracts.failures import BadRequest, BusUnavailable, Failure, Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +48,7 @@ class BusSettings(Struct, frozen=True, kw_only=True):
         url: One address, or several separated by commas.
         name: What the server's monitoring calls this connection.
         credentials: Path of a credentials file or of an NKey seed.
+        inbox: First tokens of its inboxes, which begin with ``_INBOX``.
         connect_timeout: Seconds until the first connection must stand.
         pending_messages: Messages a subscription holds; more are dropped, and counted.
     """
@@ -60,6 +56,7 @@ class BusSettings(Struct, frozen=True, kw_only=True):
     url: str
     name: str = "dspex"
     credentials: str | None = None
+    inbox: str = INBOX
     connect_timeout: float = 10.0
     pending_messages: int = 65_536
 
@@ -146,7 +143,7 @@ class NatsBus(Bus):
     """A connection to NATS that comes back for as long as it takes."""
 
     def __init__(self, settings: BusSettings) -> None:
-        super().__init__()
+        super().__init__(settings.inbox)
         self.settings = settings
         self.dropped = 0
         self.reconnects = 0
@@ -173,6 +170,7 @@ class NatsBus(Bus):
             "ping_interval": 5,
             "max_outstanding_pings": 2,
             "pending_size": 8 << 20,
+            "inbox_prefix": self.settings.inbox,
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnected,
             "reconnected_cb": self._on_reconnected,

@@ -178,12 +178,16 @@ class Bus(ABC):
     Attributes:
         capture: What of the telling over this connection is journaled.
         claims: Where bodies are that are too large for a message; ``None``: nowhere.
+
+    Args:
+        inbox: First tokens of the subjects that answers come to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inbox: str = INBOX) -> None:
+        self._inbox = inbox
         self.capture = Capture()
         self.claims: Claims | None = None
-        self._mux = f"{INBOX}.{uuid4().hex}"
+        self._mux = f"{inbox}.{uuid4().hex}"
         self._mux_subscription: Subscription | None = None
         self._numbers = count()
         self._open: dict[str, Replies] = {}
@@ -286,7 +290,7 @@ class Bus(ABC):
             return await replies.next(timeout)
 
     async def _dedicated_replies(self) -> Replies:
-        replies = Replies(f"{INBOX}.{uuid4().hex}", self._forget)
+        replies = Replies(f"{self._inbox}.{uuid4().hex}", self._forget)
         self._open[replies.subject] = replies
         replies._subscription = await self.subscribe(replies.subject, replies.put)  # noqa: SLF001 - its maker
         return replies
