@@ -277,12 +277,33 @@ def test_too_many_classes() -> None:
         batch("classification_report", labels, labels)
 
 
-HOSTILE: list[tuple[str, str, Any, dict[str, Any]]] = [
+@pytest.mark.parametrize("metric", ["accuracy", "classification_report"])
+def test_labels_of_one_hash(metric: str) -> None:
+    """Numbers too large for any label are refused, for many may share a hash."""
+    failure = refused(metric, 2**64, 1)
+
+    assert "a whole number of at most 64 bits" in failure.message
+    assert failure.field == "prediction"
+    assert score(metric, 2**64 - 1, 2**64 - 1) == 1.0
+
+
+def test_a_long_text_is_normalised_once() -> None:
+    """Many alternatives of a field do not normalise the prediction again and again."""
+    value = {"a": "The x " * 25_000}
+    begun = time.process_time()
+
+    assert score("json_match", value, [{"a": "y"}] * 50_000, normalize=True) == 0.0
+    assert time.process_time() - begun < 3
+
+
+HOSTILE: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("edit_similarity", "x" * 200_000, "y" * 200_000, {}),
     ("rouge_l", "x " * 200_000, "y " * 200_000, {}),
     ("edit_similarity", "x" * 1_000_000, ["y"] * 100_000, {}),
     ("contains", "x" * 1_000_000, ["y"] * 100_000, {}),
     ("answer_passage_match", "x " * 200_000, ["y"] * 100_000, {}),
+    ("json_match", {}, [{}] * 2000, {"fields": [*map(str, range(2000))]}),
+    ("json_match", dict.fromkeys(map(str, range(2000))), [{}] * 2000, {"extra": True}),
 ]
 
 

@@ -55,6 +55,32 @@ def test_outputs() -> None:
     assert wrong.errors[0].message == "Expected at least 1 characters, not 0."
 
 
+def test_long_places_end_the_list_early() -> None:
+    """A name of a hundred thousand characters is not repeated for every fault."""
+    value = {"x" * 100_000: [*range(50)]}
+    schema = {"additionalProperties": {"items": {"type": "string"}}}
+
+    assert len(faults(schema, value)) == 1
+
+
+@pytest.mark.parametrize("named", [5, None, {}, "http://json-schema.org/schema#"])
+def test_a_part_in_no_draft_is_refused(named: Any) -> None:
+    """What a reference leads to may not name another draft, or something else."""
+    with pytest.raises(Unsupported, match="A part of the schema is in the draft"):
+        ready({"$ref": "#/x", "x": {"$schema": named}})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_resource_may_be_found_twice(order: int) -> None:
+    """A schema with an ``$id`` is referred to, and so is the one that it is in."""
+    refs = [{"$ref": "#/x"}, {"$ref": "#/x/properties/y"}][::order]
+    inner = {"$id": "http://example.com/y", "type": "integer"}
+    schema = {"properties": {"v": {"allOf": refs}}, "x": {"properties": {"y": inner}}}
+
+    assert valid(schema, {"v": 1})
+    assert not valid(schema, {"v": "1"})
+
+
 def test_all_faults_have_their_places() -> None:
     """Each fault has a JSON Pointer into the value and one into the schema."""
     value = {"a/b": 1.5, "tags": ["x", "z"], "more": 1}

@@ -233,8 +233,7 @@ _ALL = (
     ),
     Metric(
         name="accuracy",
-        takes="a label (a text, a whole number or a boolean); a label or a list of "
-        "them",
+        takes=f"{classifying.LABEL}; a label or a list of them",
         gives="1 if the label is one of the answers; in a batch, the mean is the "
         "accuracy.",
         source="DSPex",
@@ -243,7 +242,7 @@ _ALL = (
     ),
     Metric(
         name="classification_report",
-        takes="a label (a text, a whole number or a boolean); one label",
+        takes=f"{classifying.LABEL}; one label",
         gives="1 if the label is right.",
         source="`classification_report` of scikit-learn, `zero_division=0`",
         make=classifying.classification,

@@ -98,17 +98,22 @@ def report(parameters: Labels) -> Summarise:
 Label = tuple[str, Any]
 # With the name of its type, for to Python 1 and true are one key.
 
+# Of larger integers a sender can choose many that Python's dicts keep in one place.
+_BEYOND = 2**64
+LABEL = "a label (a text, a whole number of at most 64 bits or a boolean)"
+"""What is a label, in words."""
+
 
 def _reader(parameters: Labels) -> Callable[[str, Any], Label]:
     def read(side: str, value: Any) -> Label:
         kind = type(value)
         if kind is str:
             return "text", normalize_text(value) if parameters.normalize else value
-        if kind is int:
+        if kind is int and -_BEYOND < value < _BEYOND:
             return "number", value
         if kind is bool:
             return "boolean", value
-        raise misfit(side, value, "a label (a text, a whole number or a boolean)")
+        raise misfit(side, value, LABEL)
 
     return read
 

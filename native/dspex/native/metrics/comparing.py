@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal, InvalidOperation
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, field
@@ -140,18 +141,23 @@ def json_match(parameters: JsonMatch) -> Score:
 
 def explain_json_match(parameters: JsonMatch) -> Explain:
     """Make what also says which fields are as in the best answer."""
+    budget = Budget()
 
     def explain(prediction: Any, answers: Any) -> tuple[float, dict[str, Any]]:
-        value = _json(prediction)
-        found = [
-            _by_field(value, _json(answer), parameters)
+        value = _prepared(prediction, parameters)
+        # Lazily: each may be as large as the fields are many.
+        found = (
+            _by_field(value, _prepared(answer, parameters), parameters, budget)
             for answer in alternatives(answers)
-        ]
-        scores = [sum(one.values()) / len(one) if one else 1.0 for one in found]
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return scores[best], {"fields": found[best]}
+        )
+        score, fields = max(((_share(one), one) for one in found), key=itemgetter(0))
+        return score, {"fields": fields}
 
     return explain
+
+
+def _share(fields: dict[str, bool]) -> float:
+    return sum(fields.values()) / len(fields) if fields else 1.0
 
 
 # Wide enough for what JSON numbers hold, and bounded whatever they hold.
@@ -203,21 +209,31 @@ def _json(value: Any) -> Any:
     return value if found is UNSET else found
 
 
-def _by_field(value: Any, answer: Any, parameters: JsonMatch) -> dict[str, bool]:
+def _prepared(value: Any, parameters: JsonMatch) -> Any:
+    """Return what a value stands for, its texts normalised if they are to be."""
+    found = _json(value)
+    if not parameters.normalize:
+        return found
+    if type(found) is dict:
+        return {name: _normal(part) for name, part in found.items()}
+    return _normal(found)
+
+
+def _normal(value: Any) -> Any:
+    return normalize_text(value) if type(value) is str else value
+
+
+def _by_field(
+    value: Any, answer: Any, parameters: JsonMatch, budget: Budget
+) -> dict[str, bool]:
     if type(answer) is not dict:
-        return {"": _matches(value, answer, parameters)}
+        return {"": same(value, answer)}
     names = parameters.fields or list(answer)
+    if type(value) is dict and parameters.extra and not parameters.fields:
+        names = [*names, *(name for name in value if name not in answer)]
+    budget.look(len(names) - len(answer))
     if type(value) is not dict:
         return dict.fromkeys(names or [""], False)
-    if parameters.extra and not parameters.fields:
-        names = [*names, *(name for name in value if name not in answer)]
     return {
-        name: _matches(value.get(name, UNSET), answer.get(name, UNSET), parameters)
-        for name in names
+        name: same(value.get(name, UNSET), answer.get(name, UNSET)) for name in names
     }
-
-
-def _matches(value: Any, answer: Any, parameters: JsonMatch) -> bool:
-    if parameters.normalize and type(value) is str and type(answer) is str:
-        return normalize_text(value) == normalize_text(answer)
-    return same(value, answer)

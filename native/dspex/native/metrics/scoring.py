@@ -138,14 +138,22 @@ class Budget:
         # The first is free: texts themselves are bounded by the size of messages.
         self._take(len(text) * (answers - 1) * _CHARACTER)
 
+    def look(self, fields: int) -> None:
+        """Take what looking for fields costs that an answer does not have itself.
+
+        Raises:
+            BadRequest: As above.
+        """
+        self._take(max(0, fields) * _FIELD)
+
     def _take(self, pairs: int) -> None:
         self._left -= pairs
         if self._left < 0:
             raise BadRequest(
-                "The texts are too long to compare: the lengths of each two, "
+                "The values are too long to compare: the lengths of each two, "
                 f"multiplied, may together be at most {PAIR_LIMIT:,}.",
                 field="prediction",
-                hint="Send fewer or shorter texts in one request.",
+                hint="Send fewer or shorter values, or fewer `fields`, in one request.",
             )
 
 
@@ -154,6 +162,7 @@ PAIR_LIMIT = 10_000_000_000
 
 _CALL = 1000
 _CHARACTER = 16
+_FIELD = 10_000
 
 
 _KINDS = {

@@ -244,7 +244,9 @@ class Document:
         if self.dialect.is_old and named.startswith("#"):
             self._anchor(place.base, fragment, place)
             return place.base
-        if uri in self._resources and place.path:
+        # Two references may lead to one schema, directly and through another one.
+        known = self._resources.get(uri, place)
+        if place.path and known.path != place.path:
             raise unsound(f"two schemas have the $id {shortened(named)!r}", path)
         found = Place(place.path, uri)
         self._resources[uri] = found
@@ -262,11 +264,12 @@ class Document:
 
     def _refuse_mixture(self, raw: dict[str, Any], place: Place) -> None:
         named = raw.get("$schema", self.dialect.uri)
-        if place.path and named.removesuffix("#") != self.dialect.uri:
+        same = isinstance(named, str) and named.removesuffix("#") == self.dialect.uri
+        if place.path and not same:
             path = (*place.path, "$schema")
             raise Unsupported(
-                f"A part of the schema is in the draft {shortened(named)!r}, the whole "
-                f"is in {self.dialect.uri}.",
+                f"A part of the schema is in the draft {shortened(repr(named))}, the "
+                f"whole is in {self.dialect.uri}.",
                 hint="Write all of it in one draft.",
                 field=_field(path),
             )

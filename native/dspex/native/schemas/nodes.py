@@ -21,6 +21,8 @@ DEPTH_LIMIT = 200
 """How many schemas a check may be inside of at a time."""
 FAULT_LIMIT = 100
 """The most faults listed."""
+PLACES_LIMIT = 100_000
+"""How many characters of places are listed before the list ends."""
 
 Path = tuple[str | int, ...]
 
@@ -45,10 +47,11 @@ class Run(Work):
         faults: What is wrong, without repetitions.
     """
 
-    __slots__ = ("depth", "faults", "scope")
+    __slots__ = ("_room", "depth", "faults", "scope")
 
     def __init__(self, steps: int = SCHEMA_CHECK_LIMIT) -> None:
         super().__init__(steps)
+        self._room = PLACES_LIMIT
         self.depth = 0
         self.scope: list[str] = []
         self.faults: dict[tuple[Path, str], SchemaFault] = {}
@@ -68,13 +71,16 @@ class Run(Work):
         Raises:
             Enough: It is the last one listed.
         """
+        place = pointer(path)
         self.faults[path, check.pointer] = SchemaFault(
-            path=pointer(path),
+            path=place,
             keyword=check.keyword,
             schema_path=check.pointer,
             message=message,
         )
-        if len(self.faults) >= FAULT_LIMIT:
+        # One long name may be part of the place of every fault.
+        self._room -= len(place) + len(check.pointer)
+        if len(self.faults) >= FAULT_LIMIT or self._room < 0:
             raise Enough
 
 
