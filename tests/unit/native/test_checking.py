@@ -126,6 +126,7 @@ def test_lax_converts_without_guessing(
         ("float", {"gt": 0, "lt": 1}, [0.5], [0, 1, 1.5]),
         ("float", {"multiple_of": 0.1}, [0.3, 1], [0.25]),
         ("Decimal", {"ge": 0.1, "multiple_of": 0.05}, ["0.10", 1], ["0.09", "0.11"]),
+        ("Decimal", {"gt": 0}, ["1__0", "1_", "0.5", "٣"], ["-1__0", "0"]),
         ("int | None", {"ge": 1}, [None, 1], [0]),
         ("str", {"min_length": 2, "max_length": 3}, ["ab", "abc"], ["a", "abcd"]),
         ("list[int]", {"max_length": 1}, [[], [1]], [[1, 2]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from dspex.contracts.failures import InvalidSignature
 from dspex.contracts.signatures import SignatureSpec
 from dspex.native.checking.checking import Checked, Mode, check
 from dspex.native.signatures.compiling import Compiled, compile_signature
-from dspex.native.types.definitions import TYPE_LIMIT
+from dspex.native.types.definitions import TYPE_LIMIT, read_types
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -116,9 +116,24 @@ def test_a_value_is_read_before_a_name() -> None:
     assert checked({"Odd": SWAPPED}, "Odd", "A", "lax").values == {"a": "A"}
 
 
-def tagged(kind: str, name: str) -> dict[str, Any]:
-    properties = {"kind": {"const": kind}, name: {"type": "integer"}}
-    return {"type": "object", "properties": properties, "required": ["kind", name]}
+def tagged(kind: str, *names: str) -> dict[str, Any]:
+    integers = {name: {"type": "integer"} for name in names}
+    properties = {"kind": {"const": kind}, **integers}
+    return {"type": "object", "properties": properties, "required": ["kind", *names]}
+
+
+def test_large_alternatives_take_little_time() -> None:
+    """Whether alternatives can be told apart is not asked for each pair of keys."""
+    types = {
+        name: tagged(name, *(f"{name.lower()}{i}" for i in range(600)))
+        for name in ("A", "B")
+    }
+    either = {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}
+    types |= {"C": objects(**{f"c{i}": either for i in range(200)})["T"]}
+    begun = process_time()
+
+    assert len(read_types(types)) == 3
+    assert process_time() - begun < 2
 
 
 @pytest.mark.parametrize(

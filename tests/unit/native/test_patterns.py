@@ -3,6 +3,7 @@
 import random
 import re
 import time
+import tracemalloc
 import warnings
 
 import pytest
@@ -116,6 +117,20 @@ def test_what_is_remembered_has_an_end() -> None:
         prepared.search("".join(map(chr, range(start, start + 1000))))
 
     assert prepared.remembered <= 3000
+
+
+def test_what_is_remembered_is_weighed() -> None:
+    """A pattern that goes on in hundreds of ways at once remembers fewer places."""
+    prepared = Pattern(".{0,120}#|a[ab]{12}#")
+    texts = random.Random(1)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(400):
+        prepared.search("".join(texts.choices("ab", k=25)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most - before < 2_000_000
 
 
 def test_too_much_work_is_refused() -> None:

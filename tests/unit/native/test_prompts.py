@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from dspex.contracts.failures import InvalidInputs, InvalidSignature, Unsupported
 from dspex.contracts.native_requests import RenderPrompt, ToolSpec
 from dspex.contracts.signatures import Constraints, FieldSpec, SignatureSpec
+from dspex.native.prompts.react import tool_names
 from dspex.native.prompts.rendering import render_prompt
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -354,6 +356,28 @@ def test_huge_integers() -> None:
     """An integer that Python does not print is refused."""
     with pytest.raises(InvalidInputs, match="cannot be written"):
         rendered(signature="q: Any -> a", inputs={"q": 10**5000})
+
+
+@pytest.mark.parametrize("annotation", ["set[int]", "set[Decimal]", "dict[int, int]"])
+def test_sets_of_one_hash(annotation: str) -> None:
+    """A set of numbers that Python would put into one place is refused at once."""
+    numbers = [str(i * (2**61 - 1)) for i in range(40_000)]
+    values = {"set[int]": [*map(int, numbers)], "set[Decimal]": numbers}
+    value = values.get(annotation, dict.fromkeys(numbers, 1))
+    begun = time.process_time()
+
+    with pytest.raises(InvalidInputs, match="have one hash"):
+        rendered(signature=f"q: {annotation} -> a", inputs={"q": value})
+    assert time.process_time() - begun < 2
+
+
+def test_many_tools_take_little_time() -> None:
+    """The names of tools are not compared each with each."""
+    tools = [ToolSpec(name=f"tool_{i}") for i in range(30_000)]
+    begun = time.process_time()
+
+    assert len(tool_names(tools)) == 30_001
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

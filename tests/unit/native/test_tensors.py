@@ -176,6 +176,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"shape": [-1, 2]}, "shape"),
     ({"shape": [True, 2]}, "shape"),
     ({"shape": [1 << 62, 1 << 62]}, "data"),
+    ({"shape": [10**4000] * 2}, "shape"),
     ({"shape": [1] * 33}, "shape"),
     ({"shape": "2x1"}, "shape"),
     ({"data": "?"}, "data"),

@@ -19,7 +19,7 @@ from dspex.native.types.tree import ANY, DictType, TypeExpr, literal
 from dspex.native.work import TooMuch, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dspex.contracts.native_requests import ToolSpec
     from dspex.contracts.signatures import Kind
@@ -44,7 +44,7 @@ def tool_names(tools: Sequence[ToolSpec]) -> list[str]:
     Raises:
         InvalidInputs: A name is empty, or there twice, or ReAct's own.
     """
-    names: list[str] = []
+    names: dict[str, None] = {}
     for i, tool in enumerate(tools):
         problem = _problem(tool.name, names)
         if problem:
@@ -53,7 +53,7 @@ def tool_names(tools: Sequence[ToolSpec]) -> list[str]:
                 hint="Give every tool a name of its own; ReAct adds 'finish' itself.",
                 field=f"tools[{i}].name",
             )
-        names.append(tool.name)
+        names[tool.name] = None
     return [*names, FINISH]
 
 
@@ -113,7 +113,7 @@ def trajectory_text(
     return "\n\n".join(writer.given(trajectory, parts)).strip()
 
 
-def _problem(name: str, names: Sequence[str]) -> str:
+def _problem(name: str, names: Collection[str]) -> str:
     if not name.strip():
         return "is empty"
     if name == FINISH:

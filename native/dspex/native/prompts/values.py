@@ -293,7 +293,7 @@ def _scalar(expr: Scalar, value: Any, _: Dialect) -> Any:
 
 def _collection(expr: Collection, value: list[Any], dialect: Dialect) -> Any:
     items = [_python(expr.item or ANY, item, dialect) for item in value]
-    return items if expr.kind == "list" else _SETS[expr.kind](items)
+    return items if expr.kind == "list" else _SETS[expr.kind](_spread(items))
 
 
 def _tuple(expr: TupleType, value: list[Any], dialect: Dialect) -> Any:
@@ -306,9 +306,26 @@ def _tuple(expr: TupleType, value: list[Any], dialect: Dialect) -> Any:
 
 def _dict(expr: DictType, value: dict[str, Any], dialect: Dialect) -> Any:
     key, inner = expr.key or ANY, expr.value or ANY
-    return {
-        _python_key(key, k): _python(inner, item, dialect) for k, item in value.items()
-    }
+    keys = _spread([_python_key(key, k) for k in value])
+    items = (_python(inner, item, dialect) for item in value.values())
+    return dict(zip(keys, items, strict=True))
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """Return what goes into a set, if not too much of it shares its places there.
+
+    Of numbers and UUIDs a sender can choose many with the same hash, and each would be
+    compared with all before it.
+
+    Raises:
+        ValueError: Too many do.
+    """
+    if len(items) - len(set(map(hash, items))) > _SHARED:
+        raise ValueError(f"more than {_SHARED} elements of a set have one hash.")
+    return items
+
+
+_SHARED = 1000
 
 
 def _python_key(expr: TypeExpr, key: str) -> Any:

@@ -144,7 +144,7 @@ def _dtype(name: Any, path: str) -> Any:
 def _array(dtype: Any, shape: Any, data: bytes, path: str) -> Any:
     kind = _dtype(dtype, path)
     sizes = isinstance(shape, list) and len(shape) <= DIMENSIONS
-    if not sizes or not all(type(one) is int and one >= 0 for one in shape):
+    if not sizes or not all(type(one) is int and 0 <= one < 2**63 for one in shape):
         raise InvalidInputs(
             f"{path}.shape is not a list of at most {DIMENSIONS} sizes.",
             field=f"{path}.shape",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -276,10 +277,13 @@ def _length(value: Any) -> int:
 
 
 def _number_fits(name: str, sent: Any, bound: float) -> bool:
-    # By their decimal digits: 0.3 is a multiple of 0.1, though not in binary.
-    value, limit = Fraction(sent), Fraction(bound)
-    if isinstance(sent, (float, str)) or isinstance(bound, float):
-        value, limit = Fraction(str(sent)), Fraction(str(bound))
+    value, limit = _exact(sent), _exact(bound)
     if name == "multiple_of":
         return value % limit == 0
     return _COMPARE[name](value, limit)
+
+
+def _exact(number: Any) -> Fraction:
+    # By its decimal digits: 0.3 is a multiple of 0.1, though not in binary. A text is
+    # read as a Decimal, which takes more than a Fraction does, such as ``1__0``.
+    return Fraction(number if isinstance(number, int) else Decimal(str(number)))

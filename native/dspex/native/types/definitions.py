@@ -282,15 +282,14 @@ def _resolved(expr: TypeExpr, scope: Scope) -> TypeExpr:
 def _told_apart(objects: list[ObjectType]) -> bool:
     if len(objects) < 2:
         return True
-    for first in objects[0].properties:
-        values = [
-            one.type.choices
-            for expr in objects
-            for one in expr.properties
-            if one.name == first.name and one.required
-        ]
+    told = [
+        {one.name: one.type.choices for one in expr.properties if one.required}
+        for expr in objects
+    ]
+    for name in set.intersection(*map(set, told)):
+        values = [one[name] for one in told]
         flat = [repr(value) for some in values for value in some]
-        if len(values) == len(objects) and all(values) and len({*flat}) == len(flat):
+        if all(values) and len({*flat}) == len(flat):
             return True
     return False
 

@@ -213,11 +213,12 @@ class Reader:
         rest = None if more is False else self.read(more, at)
         if not known and not needed and rest is not None:
             return self._limited(DictType(Scalar("str"), rest), words, _COUNTS, place)
+        required = dict.fromkeys(needed)
         properties = [
-            Property(name, self.read(inner, f"{place}.{name}"), name in needed)
+            Property(name, self.read(inner, f"{place}.{name}"), name in required)
             for name, inner in known.items()
         ]
-        for name in dict.fromkeys(needed):
+        for name in required:
             if name not in known:
                 if rest is None:
                     refuse(place, f"{shortened(name)!r} is required and not allowed.")

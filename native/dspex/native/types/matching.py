@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from dspex.native.work import Work
 
 
+# So many ways weigh as much as one character that is remembered.
+_WAYS = 4
+
+
 class TooLong(ValueError):
     """The text is too long for the pattern."""
 
@@ -105,9 +109,23 @@ class Automaton:
             raise TooLong(f"{len(text)} characters") from None
         return False
 
+    def forget(self) -> None:
+        """Forget all ways; also in the midst of a search, which then finds them anew.
+
+        Rows lead to one another: left alone they would stay until Python looks for
+        rings.
+        """
+        for row in [self._first, *self._rows.values()]:
+            row.clear()
+            row.kinds.clear()
+        self._rows.clear()
+        self._kinds.clear()
+        self.size = 0
+
     def _row(self, live: frozenset[int], before: str) -> _Row:
         row = self._rows.get((live, before))
         if row is None:
+            self.size += len(live) // _WAYS
             row = self._rows[live, before] = _Row(live, before, self._follow)
         return row
 

@@ -88,7 +88,7 @@ class Pattern:
             return Automaton(self._steps, work).search(text)
         work.spend(most)
         if self._kept.size > _KEPT:
-            self._kept = Automaton(self._steps)
+            self._kept.forget()
         return self._kept.search(text)
 
     def _append(self, step: Step) -> int:
