@@ -23,6 +23,7 @@ from dspex.native.types.tree import (
     TypeExpr,
     UnionType,
     nodes,
+    refers,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def json_schema(name: str, expr: TypeExpr) -> dict[str, Any]:
         found |= _definitions(name, node)
     shape = _schema(expr)
     whole = shape.get("$ref", "").removeprefix(DEFINITIONS)
-    if whole in found and not _refers(found, whole):
+    if whole in found and not refers(found, whole):
         shape = found.pop(whole)
     return {"$defs": found, **shape} if found else shape
 
@@ -179,16 +180,6 @@ def _sorted(value: Any) -> Any:
         ordered = sorted(value, key=lambda key: (key != "type", key))
         return {key: _sorted(value[key]) for key in ordered}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
-
-
-def _refers(value: Any, name: str) -> bool:
-    if isinstance(value, list):
-        return any(_refers(item, name) for item in value)
-    if not isinstance(value, dict):
-        return False
-    return value.get("$ref") == DEFINITIONS + name or any(
-        _refers(item, name) for item in value.values()
-    )
 
 
 def _definitions(name: str, expr: TypeExpr) -> dict[str, dict[str, Any]]:

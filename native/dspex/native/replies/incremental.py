@@ -271,7 +271,7 @@ class XmlReader:
         self._held += text.replace("\r\n", "\n").replace("\r", "\n")
         while self._closing or self._open():
             at = self._held.find(self._closing)
-            keep = 0 if at >= 0 else _tail_that_may_grow(self._held, [self._closing])
+            keep = 0 if at >= 0 else _tail_that_may_grow(self._held, self._closing)
             cut = at if at >= 0 else len(self._held) - keep
             found, self._held = self._held[:cut], self._held[cut:]
             if self._field and (found := self._decoded(found, ended=at >= 0)):
@@ -315,13 +315,11 @@ def _start_of_entity(text: str) -> int:
     return start if open_ended and len(text) - start < _ENTITY_LONGEST else len(text)
 
 
-def _tail_that_may_grow(text: str, tags: Collection[str]) -> int:
-    """Length of the end of ``text`` that may be the start of one of the tags."""
-    longest = max(map(len, tags), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(tag.startswith(text[-length:]) for tag in tags):
-            return length
-    return 0
+def _tail_that_may_grow(text: str, tag: str) -> int:
+    """Length of the end of ``text`` that may be the start of the tag."""
+    # Only what begins with the tag's one "<" may; no other place need be looked at.
+    start = text.rfind("<")
+    return len(text) - start if start >= 0 and tag.startswith(text[start:]) else 0
 
 
 _READERS: dict[str, type[ChatReader | JsonReader | XmlReader]] = {

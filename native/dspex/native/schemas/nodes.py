@@ -28,11 +28,11 @@ Path = tuple[str | int, ...]
 
 
 class TooDeep(Exception):
-    """Schemas lead to schemas without end, or almost."""
+    """The check is inside of more schemas than `DEPTH_LIMIT` allows."""
 
 
 class Enough(Exception):
-    """There are as many faults as are listed."""
+    """The list of faults is full."""
 
 
 class Run(Work):

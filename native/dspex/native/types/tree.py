@@ -72,7 +72,7 @@ class Scalar(TypeExpr, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is not ``Any``."""
+        """Whether it is any other type than ``Any``."""
         return self.name != "Any"
 
     def shape(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class LiteralType(TypeExpr, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def describe(self, quote: Callable[[str], str] | None = None) -> str:
@@ -328,18 +328,19 @@ def completed(expr: TypeExpr, shape: dict[str, Any]) -> dict[str, Any]:
     for node in nodes(expr):
         found |= node.definitions
     whole = shape.get("$ref", "").removeprefix(DEFINITIONS)
-    if len(shape) == 1 and whole in found and not _refers(found, whole):
+    if len(shape) == 1 and whole in found and not refers(found, whole):
         shape = found.pop(whole)
     return {"$defs": found, **shape} if found else dict(shape)
 
 
-def _refers(value: Any, name: str) -> bool:
+def refers(value: Any, name: str) -> bool:
+    """Say whether a JSON Schema refers to a definition anywhere in it."""
     if isinstance(value, list):
-        return any(_refers(item, name) for item in value)
+        return any(refers(item, name) for item in value)
     if not isinstance(value, dict):
         return False
     return value.get("$ref") == DEFINITIONS + name or any(
-        _refers(item, name) for item in value.values()
+        refers(item, name) for item in value.values()
     )
 
 
