@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from tests.support.asking import Asker, question
+from tests.support.collector import Collector
 from tests.support.stack import Program, Stack, worker_environ
 
 if TYPE_CHECKING:
@@ -20,34 +20,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-class Collector:
-    """Takes OTLP over HTTP and keeps the bodies."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    async def __aenter__(self) -> Collector:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                fields = head.decode().lower().split("content-length: ")[1]
-                body = await reader.readexactly(int(fields.split("\r\n")[0]))
-                self.bodies.append(body)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            writer.close()
 
 
 async def test_trace_context_crosses_the_bus(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dspex.bus import metrics
 from dspex.bus.audiences import Audience
 from dspex.bus.batches import page, sequence_of
 from dspex.bus.durable import Appender, Entry, api
@@ -178,6 +179,8 @@ class JobStore:
                     await self.write(record, kept.revision if kept else 0)
                 except Conflict:
                     continue
+                if record.ended and not (kept and kept.record.ended):
+                    metrics.job_ended(record.operation, record.state)
                 return replace(step, record=record)
 
     async def result_of(self, record: JobRecord) -> Reply | None:

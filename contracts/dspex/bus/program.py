@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from dspex.bus import journaling, logs, settings, tracing
+from dspex.bus import journaling, logs, metrics, settings, tracing
 from dspex.bus.claims import Claims
 from dspex.bus.connection import BusSettings, NatsBus, connect
 from dspex.bus.tasks import Tasks
@@ -95,6 +95,7 @@ def run(main: Main, arguments: argparse.Namespace, name: str) -> int:
     gc.set_threshold(*GC_THRESHOLD)
     try:
         configuration = settings.load(arguments.config, environ)
+        metrics.configure(name, configuration.prefix, environ)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(main, configuration, arguments, name, environ))
     except ConfigurationError as error:

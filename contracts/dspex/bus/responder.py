@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from dspex.bus import metrics
 from dspex.bus.answering import Answerer
 from dspex.bus.core import Message
 from dspex.bus.health import Heart, LoopLag
@@ -93,6 +94,7 @@ class Responder:
         self._heart = Heart(
             identity.subjects, context.connect_again, self._beat, identity.worker
         )
+        self._observe()
 
     async def start(self) -> None:
         """Show as ``starting``; nothing is served yet."""
@@ -119,6 +121,21 @@ class Responder:
         await self._service.stop(grace)
         await self._heart.stop()
         self._unwatch()
+
+    def _observe(self) -> None:
+        slots, gpus = self._slots, self._profile.gpus
+        here = {"dspex.pool": self._profile.identity.pool}
+
+        def each(read: Callable[[Gpu], int]) -> Callable[[], metrics.Readings]:
+            return lambda: [
+                (read(gpu), {"hw.id": gpu.uuid, "hw.name": gpu.name}) for gpu in gpus()
+            ]
+
+        metrics.observe(metrics.SLOTS_USED, lambda: [(slots.in_flight, here)])
+        metrics.observe(metrics.SLOTS_LIMIT, lambda: [(slots.concurrency, here)])
+        metrics.observe(metrics.WORKER_QUEUE, lambda: [(slots.queued, here)])
+        metrics.observe(metrics.GPU_USED, each(lambda gpu: gpu.total - gpu.free))
+        metrics.observe(metrics.GPU_LIMIT, each(lambda gpu: gpu.total))
 
     def _back(self) -> None:
         self._reconnects += 1

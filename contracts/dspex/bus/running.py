@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dspex.bus import metrics
 from dspex.bus.clock import now_ms
 from dspex.bus.events import Events
 from dspex.bus.incoming import DIRECT
@@ -197,6 +198,13 @@ class Runner:
 
     async def outcome(self, attempt: Attempt) -> Reply:
         """Run it; every way it can end is a reply."""
+        reply = await self._reply(attempt)
+        code = "done" if isinstance(reply, Done) else reply.code
+        seconds = time.perf_counter() - attempt.begun
+        metrics.served(attempt.request.operation, self._identity.pool, code, seconds)
+        return reply
+
+    async def _reply(self, attempt: Attempt) -> Reply:
         try:
             outcome = await self._within_deadline(attempt)
         except Failure as failure:

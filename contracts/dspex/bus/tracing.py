@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -21,6 +22,7 @@ from dspex.contracts.headers import TRACEPARENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import Span
 
     from dspex.contracts.headers import Headers
@@ -35,10 +37,10 @@ def configure(program: str, environ: Mapping[str, str]) -> None:
 
     Args:
         program: Becomes ``service.name``.
-        environ: Read for ``OTEL_EXPORTER_OTLP_ENDPOINT``; the exporter reads the
-            other standard variables itself.
+        environ: Read for the endpoint; the exporter reads the other standard
+            variables itself.
     """
-    if not environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if not exports("TRACES", environ):
         return
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
@@ -47,13 +49,29 @@ def configure(program: str, environ: Mapping[str, str]) -> None:
     except ImportError:
         _log.warning("no spans are exported: install dspex[otlp]")
         return
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": program}))
+    provider = TracerProvider(resource=resource(program))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
+
+
+def exports(signal: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment says where a signal goes: ``TRACES``, ``METRICS``."""
+    if environ.get(f"OTEL_{signal}_EXPORTER") == "none":
+        return False
+    ours = f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"
+    return bool(environ.get(ours) or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
+def resource(program: str, more: Mapping[str, str] | None = None) -> Resource:
+    """What an exporter says of this process."""
+    from opentelemetry.sdk.resources import Resource
+
+    # Processes of one program must not be taken for one another.
+    named = {"service.name": program, "service.instance.id": uuid4().hex}
+    return Resource.create({**named, **(more or {})})
 
 
 @contextmanager

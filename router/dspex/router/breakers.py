@@ -287,7 +287,7 @@ class Breakers:
         return [self._change(key, "half_open", "probes may pass", now) for key in ripe]
 
     def open(self, now: float) -> list[OpenBreaker]:
-        """Those that are not closed, for people."""
+        """Those that are not closed, for people; safe from another thread."""
         return [
             OpenBreaker(
                 scope=key[0],
@@ -296,7 +296,7 @@ class Breakers:
                 reason=breaker.reason,
                 for_ms=round(self.pause(key, now) * 1000, 1),
             )
-            for key, breaker in self._kept.items()
+            for key, breaker in self._kept.copy().items()
             if breaker.opens_until is not None
         ]
 

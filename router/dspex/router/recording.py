@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import islice
+from time import perf_counter
 from typing import TYPE_CHECKING
 
+from dspex.bus import metrics
 from dspex.bus.clock import now_ms
 from dspex.contracts.admin import PoolLoad, RecordedDecision
+from dspex.contracts.subjects import ROUTER_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from dspex.contracts.admin import DecisionsRequest
     from dspex.contracts.envelope import Decision
     from dspex.router.targets import Target
+    from dspex.router.tickets import Ticket
 
 
 class Record:
@@ -42,9 +46,20 @@ class Record:
             )
         )
 
-    def ended(self, code: str) -> None:
-        """Count the end of a request: ``done``, or the code of its failure."""
+    def ended(self, code: str, ticket: Ticket | None = None) -> None:
+        """Count the end of a request.
+
+        Args:
+            code: ``done``, or the code of its failure.
+            ticket: The request; ``None``: it could not be read.
+        """
         self.counters["done" if code == "done" else f"failed.{code}"] += 1
+        if ticket is None:
+            metrics.served(metrics.OTHER, ROUTER_QUEUE, code, 0.0)
+            return
+        operation, seconds = ticket.request.operation, perf_counter() - ticket.received
+        metrics.served(operation, ROUTER_QUEUE, code, seconds)
+        metrics.queued(operation, ticket.waited_ms / 1000)
 
     def last(self, asked: DecisionsRequest) -> list[RecordedDecision]:
         """The last decisions, the newest first."""

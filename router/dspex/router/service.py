@@ -35,6 +35,7 @@ from dspex.router.ends import Ends, listen
 from dspex.router.estimates import ServiceTimes
 from dspex.router.handling import RequestHandler
 from dspex.router.health import Health
+from dspex.router.observing import observed
 from dspex.router.parts import Parts
 from dspex.router.places import Places
 from dspex.router.quotas import Quotas, quotas_of
@@ -95,7 +96,7 @@ class Router:
         self._subjects = configuration.subjects
         self._tasks = Tasks()
         self.targets = Targets(settings.silence, self.id)
-        self._parts = self._assemble(configuration, settings, shared)
+        self._parts = observed(self._assemble(configuration, settings, shared))
         self._handler = RequestHandler(self._parts)
         self.targets.gone = self._parts.health.forget
         self._unread = logs.Seldom(_log)
@@ -207,7 +208,7 @@ class Router:
         except Exception:  # noqa: BLE001 - the caller is told; the details stay in the log
             _log.exception("request failed")
             code = await _tell(ticket.events, internal())
-        self._parts.record.ended(code or "done")
+        self._parts.record.ended(code or "done", ticket)
         return code
 
     def _assemble(

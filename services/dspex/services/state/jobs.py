@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from dspex.bus import metrics
 from dspex.bus.clock import now_ms
 from dspex.bus.job_running import tell_end
 from dspex.bus.jobs import JobStore, Kept
@@ -241,6 +242,7 @@ class Jobs:
         job = await self._lighter(job)
         sequence = await self.store.append(job, now=now_ms())
         record = jobs.opened(job, sequence, now_ms())
+        metrics.job_submitted(job.operation)
         await self.store.tell_queued(record, f"queued in pool {job.pool}")
         try:
             return Kept(record, await self.store.write(record, 0))

@@ -20,7 +20,9 @@ from dspex.contracts.records import CallFailure, LmCall, ToolCall
 from dspex.contracts.replays import Asked
 from dspex.services.worker.carriers import CarriedLM
 from dspex.services.worker.failures import to_failure
+from dspex.services.worker.metering import metered
 from dspex.services.worker.plain import parameters, plain
+from dspex.services.worker.usage import entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -85,6 +87,10 @@ class RecordedLM(CarriedLM):
         self, prompt: Any = None, *, messages: Any = None, **kwargs: Any
     ) -> Any:
         """As ``dspy.LM.acall``."""
+        with metered(self):
+            return await self._acall(prompt, messages, **kwargs)
+
+    async def _acall(self, prompt: Any, messages: Any, **kwargs: Any) -> Any:
         call = _begun(self, prompt, messages, kwargs)
         if call is None:
             return await super().acall(prompt, messages=messages, **kwargs)
@@ -103,6 +109,10 @@ class RecordedLM(CarriedLM):
         self, prompt: Any = None, *, messages: Any = None, **kwargs: Any
     ) -> Any:
         """As ``dspy.LM.__call__``."""
+        with metered(self):
+            return self._call(prompt, messages, **kwargs)
+
+    def _call(self, prompt: Any, messages: Any, **kwargs: Any) -> Any:
         call = _begun(self, prompt, messages, kwargs)
         if call is None:
             return super().__call__(prompt, messages=messages, **kwargs)
@@ -130,7 +140,7 @@ class Call:
         self._number = self.records.next_call()
         self._messages = plain(given)
         self._parameters = parameters(lm.kwargs | options)
-        self._counted = len(_usages(lm))
+        self._counted = len(entries(lm))
         self._pieces: list[tuple[float, int]] = []
         self._at = time.time()
         self._begun = time.perf_counter()
@@ -156,7 +166,7 @@ class Call:
 
     def answered(self, outputs: Any) -> LmCall:
         """The record of a call that gave something."""
-        usages = _usages(self._lm)
+        usages = entries(self._lm)
         usage = usages[-1] if len(usages) > self._counted else {}
         found = plain(outputs if isinstance(outputs, list) else [outputs])
         return self._record(
@@ -295,10 +305,3 @@ def _begun(
         return None
     given = messages or [{"role": "user", "content": prompt}]
     return Call(lm, given, options, told)
-
-
-def _usages(lm: dspy.LM) -> list[Any]:
-    """What this request's calls of a model have used so far, one entry per call."""
-    tracker = dspy.settings.usage_tracker
-    found: list[Any] = tracker.usage_data.get(lm.model, []) if tracker else []
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dspy
 from dspy.utils.parallelizer import ParallelExecutor
@@ -40,6 +40,13 @@ def total(tracker: UsageTracker) -> Usage | None:
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     totals = {name: sum(one.get(name) or 0 for one in entries) for name in names}
     return Usage(**totals, calls=len(entries))
+
+
+def entries(lm: dspy.LM) -> list[Any]:
+    """What this request's calls of a model have used so far, one entry per call."""
+    tracker = dspy.settings.usage_tracker
+    found: list[Any] = tracker.usage_data.get(lm.model, []) if tracker else []
+    return found
 
 
 @functools.cache
