@@ -289,16 +289,17 @@ def test_keda_scales_what_there_is() -> None:
         assert fnmatch.fnmatch(given["consumer"], f"{pool}-p[1-5]")
 
 
-def test_traces_reach_the_collector() -> None:
+def test_telemetry_reaches_the_collector() -> None:
     """Its pipelines consist of what it has, and take only what DSPex sends."""
     collector = yaml("otel-collector.yaml")
     pipelines = collector["service"]["pipelines"]
     endpoint = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
     url = f"http://otel-collector:{endpoint.rpartition(':')[2]}"
 
-    assert pipelines.keys() == {"traces"}
-    for kind, names in pipelines["traces"].items():
-        assert set(names) == collector[kind].keys()
+    assert pipelines.keys() == {"traces", "metrics"}
+    for pipeline in pipelines.values():
+        for kind, names in pipeline.items():
+            assert set(names) == collector[kind].keys()
     assert f"OTEL_EXPORTER_OTLP_ENDPOINT={url}\n" in deployment.text("README.md")
     assert url in deployment.text("compose.yaml")
     for one in services().values():
