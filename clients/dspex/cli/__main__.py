@@ -21,6 +21,7 @@ from dspex.cli import (
     journal,
     permissions,
     pools,
+    profile,
     provision,
     replay,
     session,
@@ -137,6 +138,11 @@ def parser() -> argparse.ArgumentParser:
         _add(commands, "provision", "create streams and consumers", provision.ABOUT)
     )
     pools.add(partial(_add, commands))
+    profile.add(
+        _add(
+            commands, "profile", "show what a process spends its time on", profile.ABOUT
+        )
+    )
     _add_session(_add(commands, "session", "list, show and close sessions", _SESSION))
     kept = _add(
         commands, "journal", "list, show and export what happened", journal.ABOUT
@@ -327,6 +333,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "session": session.main,
     "doctor": doctor.main,
     **pools.COMMANDS,
+    "profile": profile.main,
     "journal": journal.main,
     "replay": replay.main,
 }

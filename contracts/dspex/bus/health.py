@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import replace
 
 from dspex.bus.clock import now_ms
+from dspex.bus.profiling import Profiler
 from dspex.bus.tasks import Tasks
 from dspex.contracts import encoding
 from dspex.contracts.failures import BadRequest, Failure
@@ -131,11 +132,12 @@ class Heart:
             if answerable(message.reply):
                 answers.start(bus.publish(message.reply, b"{}"), "pong")
 
-        answers = Tasks()
+        answers, profiler = Tasks(), Profiler(bus, self._worker)
         await bus.subscribe(self._subjects.discover(), asked)
         if self._worker:
             # To the end: whoever pings later is told by the server that we are gone.
             await bus.subscribe(self._subjects.worker_ping(self._worker), pinged)
+            await bus.subscribe(self._subjects.admin("profile"), profiler.asked)
         while True:
             self._wake.clear()
             leaving = self._state == "leaving"
@@ -145,6 +147,7 @@ class Heart:
             if leaving:
                 break
             await self._rest()
+        await profiler.stop()
         await answers.join(1.0)
         await bus.close()
 

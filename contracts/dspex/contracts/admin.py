@@ -100,6 +100,58 @@ class Decisions(Struct, frozen=True, kw_only=True, tag="decisions"):
     decisions: list[RecordedDecision] = field(default_factory=list)
 
 
+class ProfileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sample what one process does; that one answers.
+
+    Attributes:
+        process: The incarnation of a worker, router or other program, as in its
+            heartbeats.
+        seconds: How long.
+    """
+
+    process: str
+    seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
+
+
+class HotFunction(Struct, frozen=True, kw_only=True):
+    """A function that was seen running.
+
+    Attributes:
+        function: ``module:function``.
+        own: Samples in which it ran itself.
+        total: Samples in which it, or something it called, ran.
+    """
+
+    function: str
+    own: int
+    total: int
+
+
+class ProcessProfile(Struct, frozen=True, kw_only=True, tag="profile"):
+    """What a process was seen doing.
+
+    Attributes:
+        process: Its incarnation.
+        pid: Its process id.
+        seconds: How long it was looked at; less than asked if it was stopped.
+        samples: How often it was.
+        idle: Stacks of threads that only waited; they are not among the stacks.
+        lost: Stacks that are not there because there were too many different ones.
+        stacks: Collapsed: a line per stack, its frames as ``module:function:line``
+            from the thread inwards with ``;`` between, then how often it was seen.
+        hottest: The functions that ran most, the first one most.
+    """
+
+    process: str
+    pid: int
+    seconds: float
+    samples: int
+    idle: int
+    lost: int
+    stacks: str
+    hottest: list[HotFunction]
+
+
 class BreakerNotice(Struct, frozen=True, kw_only=True, tag="breaker"):
     """A router stopped sending somewhere, or began again.
 

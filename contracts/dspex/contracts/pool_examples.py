@@ -85,12 +85,27 @@ _DECISIONS = admin.Decisions(
     ],
 )
 
+_PROFILE = admin.ProcessProfile(
+    process="light-5b1f0c9e7a42",
+    pid=4711,
+    seconds=5.0,
+    samples=497,
+    idle=981,
+    lost=0,
+    stacks="MainThread;triage:Triage.forward:14;triage:score:31 496\n",
+    hottest=[
+        admin.HotFunction(function="triage:score", own=496, total=496),
+        admin.HotFunction(function="triage:Triage.forward", own=0, total=496),
+    ],
+)
+
 ADMIN = {
     "pools": (pools.PoolsRequest(pool="light"), _HOST),
     "scale": (pools.ScaleRequest(pool="light", processes=4), _SCALED),
     "drain": (pools.DrainRequest(name="light-5b1f0c9e7a42"), _DRAINED),
     "restart": (pools.RestartRequest(pool="light"), _DRAINED),
     "journal": (JournalChange(sample=0.1), record_examples.STATE),
+    "profile": (admin.ProfileRequest(process="light-5b1f0c9e7a42"), _PROFILE),
     "decisions": (admin.DecisionsRequest(limit=20), _DECISIONS),
 }
 """What operators ask, by verb, and one of the answers: everybody asked gives one."""
