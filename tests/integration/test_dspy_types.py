@@ -56,6 +56,8 @@ VALUES: dict[str, Any] = {
 }
 NOT_CARRIED = {"Citations"}
 """What DSPy 3.4 has no way to say to a server of chat completions."""
+LITELLM = 90.0
+"""Seconds for a call that imports LiteLLM, on a machine with much else to do."""
 WRITTEN: dict[str, str] = {
     "Code": "```python\nx = 1\n```",
     "Reasoning": "Because.",
@@ -88,7 +90,7 @@ async def test_as_an_input(asker: Asker, model: ScriptedModel, name: str) -> Non
     model.reply_with(chat(answer="Yes."))
     body = asking(name)
 
-    found = await asker.ask("predict", body)
+    found = await asker.ask("predict", body, timeout=LITELLM)
     lm = dspy.LM("openai/scripted", api_base=model.url, api_key="no", cache=False)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         compiled = compile_signature(body["signature"])
@@ -118,7 +120,7 @@ async def test_answers_about_a_recording_come_in_pieces(
     """What goes by LiteLLM streams like everything else, and the worker stays alive."""
     model.reply_with(chat(answer="It is a cat that purrs."))
 
-    events = await asker.stream("predict", asking("Audio"))
+    events = await asker.stream("predict", asking("Audio"), timeout=LITELLM)
 
     assert events.text("answer") == "It is a cat that purrs."
     assert len(events.of("delta")) > 1
