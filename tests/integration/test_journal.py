@@ -77,10 +77,10 @@ async def test_a_call_is_recorded(
     assert "test-key-not-a-secret" not in str(call)
 
 
-async def test_a_tool_call_is_recorded(
-    client: Client, stack: Stack, bus: NatsBus, model: ScriptedModel
-) -> None:
-    """Calls of tools are records too, numbered among those of models."""
+async def ask_an_agent(
+    client: Client, model: ScriptedModel, request: str
+) -> dict[str, Any]:
+    """It asks a function for rain in two cities, one of which is unknown; the tool."""
 
     def rain(city: str) -> int:
         if city == "Atlantis":
@@ -92,7 +92,15 @@ async def test_a_tool_call_is_recorded(
     model.reply_with(act("finish"), times=1)
     model.reply_with(chat(reasoning="So.", answer="Yes"), times=1)
     async with tools.serve(client, rain) as offered:
-        await client.with_options(request="rec-tool").call("react", react(offered))
+        await client.with_options(request=request).call("react", react(offered))
+    return offered
+
+
+async def test_a_tool_call_is_recorded(
+    client: Client, stack: Stack, bus: NatsBus, model: ScriptedModel
+) -> None:
+    """Calls of tools are records too, numbered among those of models."""
+    offered = await ask_an_agent(client, model, "rec-tool")
 
     entries = await kept(bus, stack, "rec-tool", "tool_call", "done")
 
@@ -323,18 +331,7 @@ async def test_showing_an_agent(
     client: Client, stack: Stack, bus: NatsBus, model: ScriptedModel
 ) -> None:
     """Calls of tools stand in the tree where they were made, once, with what came."""
-
-    def rain(city: str) -> int:
-        if city == "Atlantis":
-            raise ValueError("no such city")
-        return 12
-
-    for city in ("Bergen", "Atlantis"):
-        model.reply_with(act("rain", city=city), times=1)
-    model.reply_with(act("finish"), times=1)
-    model.reply_with(chat(reasoning="So.", answer="Yes"), times=1)
-    async with tools.serve(client, rain) as offered:
-        await client.with_options(request="shown-3").call("react", react(offered))
+    await ask_an_agent(client, model, "shown-3")
     await kept(bus, stack, "shown-3", "tool_call", "tool_result", "done")
 
     status, out, err = await dspex(stack, "journal", "show", "shown-3")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
-from tests.support.nats_server import CLIENT, NatsServer, as_user, users
+from tests.support.nats_server import NatsServer, as_user, users
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Program, Stack, worker_environ
 
+from dspex.bus.permissions import CLIENTS_INBOX
 from dspex.client import connect
 from dspex.client.tools import serve
 from dspex.contracts.subjects import Subjects
@@ -22,29 +23,22 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.nats, pytest.mark.dspy]
 
-INBOX = f"_INBOX.{CLIENT}"
 QUESTION = {"signature": "question -> answer", "inputs": {"question": "Why?"}}
 
 
-class Guarded(Stack):
-    """A stack whose programs each connect as the user of their role."""
-
-    async def start(self, *programs: Program) -> None:
-        for program in programs:
-            self.programs.append(program)
-            url = as_user(self.url, program.role)
-            await program.start(self.environ | {"DSPEX_NATS_URL": url}, self.folder)
-
-
 @pytest.fixture(scope="module")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("guarded")
     subjects = Subjects("guarded")
     async with (
         ScriptedModel() as model,
         NatsServer(folder / "nats", extra=users(subjects)) as server,
-        Guarded(
-            server.url, folder, subjects.prefix, worker_environ(model.url)
+        Stack(
+            server.url,
+            folder,
+            subjects.prefix,
+            worker_environ(model.url),
+            guarded=True,
         ) as found,
     ):
         await found.start(
@@ -58,9 +52,9 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
 
 
 @pytest.fixture
-async def client(guarded: Guarded) -> AsyncIterator[Client]:
+async def client(guarded: Stack) -> AsyncIterator[Client]:
     url = as_user(guarded.url, "client")
-    async with connect(url, prefix=guarded.prefix, inbox=INBOX) as found:
+    async with connect(url, prefix=guarded.prefix, inbox=CLIENTS_INBOX) as found:
         yield found
 
 
@@ -83,10 +77,10 @@ async def test_large_bodies_pass(client: Client) -> None:
     assert found.outputs["answer"]
 
 
-async def test_functions_may_be_offered(guarded: Guarded) -> None:
+async def test_functions_may_be_offered(guarded: Stack) -> None:
     """A user with the rights for it answers an agent's calls."""
     url = as_user(guarded.url, "functions")
-    async with connect(url, prefix=guarded.prefix, inbox=INBOX) as client:
+    async with connect(url, prefix=guarded.prefix, inbox=CLIENTS_INBOX) as client:
 
         def add(a: int, b: int) -> int:
             """Add two numbers."""
@@ -113,25 +107,25 @@ async def test_functions_may_be_offered(guarded: Guarded) -> None:
         "tool.add",
     ],
 )
-async def test_clients_may_not_pose_as_others(guarded: Guarded, subject: str) -> None:
+async def test_clients_may_not_pose_as_others(guarded: Stack, subject: str) -> None:
     """The server refuses a client what belongs to programs, operators, tenants."""
     assert await refused(guarded, publish=f"{guarded.prefix}.v1.{subject}")
 
 
 @pytest.mark.parametrize("subject", ["_INBOX.>", "guarded.v1.call.>", "$JS.API.>"])
-async def test_clients_may_not_listen_in(guarded: Guarded, subject: str) -> None:
+async def test_clients_may_not_listen_in(guarded: Stack, subject: str) -> None:
     """Nor may it hear the requests and the answers of others."""
     assert await refused(guarded, subscribe=subject)
 
 
 @pytest.mark.parametrize("pool", ["router", "state", "native", "supervisor"])
-async def test_workers_may_not_pose_as_routers(guarded: Guarded, pool: str) -> None:
+async def test_workers_may_not_pose_as_routers(guarded: Stack, pool: str) -> None:
     """A worker's heartbeats are those of a worker."""
     subject = f"{guarded.prefix}.v1.heartbeat.{pool}.forged"
     assert await refused(guarded, role="worker", publish=subject)
 
 
-async def test_programs_miss_nothing(guarded: Guarded, client: Client) -> None:
+async def test_programs_miss_nothing(guarded: Stack, client: Client) -> None:
     """What the other tests made them do, they were allowed to."""
     await client.call("predict", QUESTION)
     logs = [program.log.lower() for program in guarded.programs]
@@ -139,7 +133,7 @@ async def test_programs_miss_nothing(guarded: Guarded, client: Client) -> None:
 
 
 async def refused(
-    guarded: Guarded, *, publish: str = "", subscribe: str = "", role: str = "client"
+    guarded: Stack, *, publish: str = "", subscribe: str = "", role: str = "client"
 ) -> bool:
     said: asyncio.Queue[str] = asyncio.Queue()
 

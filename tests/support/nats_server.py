@@ -14,8 +14,6 @@ from typing import Any, Self
 from dspex.bus.permissions import ROLES, configuration, variable
 from dspex.contracts.subjects import Subjects
 
-CLIENT = "client"
-
 _BASE = """\
 listen: "127.0.0.1:{port}"
 max_payload: 1MB
@@ -162,7 +160,7 @@ def shared_server(folder: Path) -> NatsServer | NatsContainer:
 
 def users(subjects: Subjects) -> str:
     """A user for each role, with its name as the password; others are operators."""
-    roles = configuration(subjects, f"_INBOX.{CLIENT}")
+    roles = configuration(subjects)
     listed = "\n".join(
         f"{{user: {role}, password: {role}, permissions: ${variable(role, subjects)}}}"
         for role in ROLES

@@ -147,10 +147,17 @@ class Stack:
         folder: For logs.
         prefix: First token of every subject, so that stacks share a server.
         environ: Configuration of all programs, on top of the test's own.
+        guarded: Each program connects as the user of its role.
     """
 
     def __init__(
-        self, url: str, folder: Path, prefix: str, environ: dict[str, str]
+        self,
+        url: str,
+        folder: Path,
+        prefix: str,
+        environ: dict[str, str],
+        *,
+        guarded: bool = False,
     ) -> None:
         self.url = url
         self.prefix = prefix
@@ -158,7 +165,7 @@ class Stack:
         self.folder = folder
         self.environ = environ | {"DSPEX_NATS_URL": url, "DSPEX_PREFIX": prefix}
         self.programs: list[Program] = []
-        self._guarded = os.environ.get("DSPEX_TEST_NATS") == "permissions"
+        self._guarded = guarded or os.environ.get("DSPEX_TEST_NATS") == "permissions"
         self._beats: dict[str, Heartbeat] = {}
         self._changed = asyncio.Event()
         self._bus: NatsBus | None = None

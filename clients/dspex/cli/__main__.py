@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dspex.bus.permissions import CLIENTS_INBOX
 from dspex.cli import (
     call,
     decisions,
@@ -296,7 +297,7 @@ def _add_permissions(found: argparse.ArgumentParser) -> None:
     found.add_argument("--tenant", default=DEFAULT_TENANT, help="whose clients")
     found.add_argument(
         "--inbox",
-        default=permissions.INBOX,
+        default=CLIENTS_INBOX,
         metavar="PREFIX",
         help="inboxes that are the clients' alone (default: %(default)s)",
     )

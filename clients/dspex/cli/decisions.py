@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dspex.bus import connection, settings
+from dspex.bus import settings
 from dspex.cli import home
-from dspex.cli.asking import gather
-from dspex.cli.call import CONNECT_WITHIN, report
+from dspex.cli.asking import connected, gather
+from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.contracts.admin import Decisions, DecisionsRequest
 from dspex.contracts.failures import Failure, NoWorker
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dspex.bus.core import Bus
     from dspex.cli.console import Console
+    from dspex.contracts.configuration import Configuration
     from dspex.contracts.subjects import Subjects
 
 
@@ -34,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
         found = settings.load(arguments.config, environ)
         url = home.find_url(arguments.url, environ, found, Path())
         asked = DecisionsRequest(limit=arguments.limit, request=arguments.request)
-        answers = asyncio.run(_ask(url, found.nats.credentials, found.subjects, asked))
+        answers = asyncio.run(_ask(url, found, asked))
     except Failure as failure:
         report(failure, as_json=arguments.json)
         return 1
@@ -65,17 +66,11 @@ async def ask(bus: Bus, subjects: Subjects, asked: DecisionsRequest) -> list[Dec
 
 
 async def _ask(
-    url: str, credentials: str | None, subjects: Subjects, asked: DecisionsRequest
+    url: str, found: Configuration, asked: DecisionsRequest
 ) -> list[Decisions]:
-    wanted = connection.BusSettings(
-        url=url,
-        name="dspex-decisions",
-        credentials=credentials,
-        connect_timeout=CONNECT_WITHIN,
-    )
-    bus = await connection.connect(wanted)
+    bus = await connected(url, found, "dspex-decisions")
     try:
-        return await ask(bus, subjects, asked)
+        return await ask(bus, found.subjects, asked)
     finally:
         await bus.close()
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dspex.bus import connection, settings
+from dspex.bus import settings
 from dspex.bus.journal import Damaged, Reader
 from dspex.bus.selecting import Lives, Wanted, follow
 from dspex.cli import home, journal_files, journal_select, journal_show, journal_switch
-from dspex.cli.call import CONNECT_WITHIN, report
+from dspex.cli.asking import connected
+from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.cli.journal_rows import HEAD, row
 from dspex.cli.journal_tail import tail
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dspex.bus.connection import NatsBus
+    from dspex.contracts.configuration import Configuration
     from dspex.contracts.lives import Life
     from dspex.contracts.subjects import Subjects
 
@@ -69,24 +71,16 @@ def main(given: argparse.Namespace) -> int:
     try:
         found = settings.load(given.config, environ)
         url = home.find_url(given.url, environ, found, Path())
-        wanted = connection.BusSettings(
-            url=url,
-            name="dspex-journal",
-            credentials=found.nats.credentials,
-            connect_timeout=CONNECT_WITHIN,
-        )
-        return asyncio.run(_run(wanted, found.subjects, given))
+        return asyncio.run(_run(url, found, given))
     except Failure as failure:
         report(failure, as_json=given.json)
         return 1
 
 
-async def _run(
-    wanted: connection.BusSettings, subjects: Subjects, given: argparse.Namespace
-) -> int:
-    bus = await connection.connect(wanted)
+async def _run(url: str, found: Configuration, given: argparse.Namespace) -> int:
+    bus = await connected(url, found, "dspex-journal")
     try:
-        return await _COMMANDS[given.what](bus, subjects, given)
+        return await _COMMANDS[given.what](bus, found.subjects, given)
     finally:
         await bus.close()
 

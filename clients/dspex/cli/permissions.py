@@ -14,8 +14,6 @@ from dspex.contracts.subjects import answerable, token
 if TYPE_CHECKING:
     import argparse
 
-INBOX = "_INBOX.client"
-
 ABOUT = """\
 Print the rights of each kind of user as variables of a nats-server's configuration:
 dspex_client asks, dspex_functions also offers functions, dspex_operator may do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,8 +131,9 @@ async def _ask(
         subjects = found.subjects
 
         def hear(message: Message) -> None:
-            beat = read_beat(subjects, message)
-            beats[beat.worker] = beat
+            with suppress(Failure):  # not one of ours
+                beat = read_beat(subjects, message)
+                beats[beat.worker] = beat
 
         await bus.subscribe(subjects.heartbeats(), hear)
         await bus.publish(subjects.discover())

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dspex.bus import connection, settings
+from dspex.bus import settings
 from dspex.bus.provisioning import Provisioned, provision
 from dspex.cli import home
-from dspex.cli.call import CONNECT_WITHIN, report
+from dspex.cli.asking import connected
+from dspex.cli.call import report
 from dspex.cli.console import aligned, console
 from dspex.contracts.failures import Failure
 
@@ -54,13 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def _provision(url: str, found: Configuration) -> list[Provisioned]:
-    wanted = connection.BusSettings(
-        url=url,
-        name="dspex-provision",
-        credentials=found.nats.credentials,
-        connect_timeout=CONNECT_WITHIN,
-    )
-    bus = await connection.connect(wanted)
+    bus = await connected(url, found, "dspex-provision")
     try:
         return await provision(bus, found)
     finally:

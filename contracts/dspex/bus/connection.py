@@ -170,7 +170,6 @@ class NatsBus(Bus):
             "ping_interval": 5,
             "max_outstanding_pings": 2,
             "pending_size": 8 << 20,
-            "inbox_prefix": self.settings.inbox,
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnected,
             "reconnected_cb": self._on_reconnected,

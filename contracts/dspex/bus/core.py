@@ -187,7 +187,7 @@ class Bus(ABC):
         self._inbox = inbox
         self.capture = Capture()
         self.claims: Claims | None = None
-        self._mux = f"{inbox}.{uuid4().hex}"
+        self._mux = self.new_inbox()
         self._mux_subscription: Subscription | None = None
         self._numbers = count()
         self._open: dict[str, Replies] = {}
@@ -289,8 +289,12 @@ class Bus(ABC):
             await self.publish(subject, data, headers=headers, reply=replies.subject)
             return await replies.next(timeout)
 
+    def new_inbox(self) -> str:
+        """A subject that answers to this connection may come to, and no others."""
+        return f"{self._inbox}.{uuid4().hex}"
+
     async def _dedicated_replies(self) -> Replies:
-        replies = Replies(f"{self._inbox}.{uuid4().hex}", self._forget)
+        replies = Replies(self.new_inbox(), self._forget)
         self._open[replies.subject] = replies
         replies._subscription = await self.subscribe(replies.subject, replies.put)  # noqa: SLF001 - its maker
         return replies

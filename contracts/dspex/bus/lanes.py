@@ -13,12 +13,10 @@ import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
 
-from dspex.bus.core import INBOX
 from dspex.bus.durable import API
 from dspex.bus.pulling import ACK_PREFIX, Delivery
 from dspex.bus.tasks import Tasks
@@ -61,9 +59,9 @@ class LaneSettings(Struct, frozen=True, kw_only=True):
 class _Lane:
     """One consumer, and the request it has from us."""
 
-    def __init__(self, consumer: str) -> None:
+    def __init__(self, consumer: str, inbox: str) -> None:
         self.consumer = consumer
-        self.inbox = f"{INBOX}.{uuid4().hex}"
+        self.inbox = inbox
         self.subscription: Subscription | None = None
         self.ends = 0.0  # when what was asked last is forgotten
         self.answers: asyncio.Queue[Message | None] | None = None
@@ -92,7 +90,7 @@ class Lanes:
     ) -> None:
         self._bus = bus
         self._stream = settings.stream
-        self._lanes = [_Lane(one) for one in settings.consumers]
+        self._lanes = [_Lane(one, bus.new_inbox()) for one in settings.consumers]
         self._room = room
         self._take = take
         self._changed = asyncio.Event()

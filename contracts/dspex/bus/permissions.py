@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from dspex.bus.core import INBOX
 from dspex.bus.provisioning import Names
 from dspex.contracts.subjects import (
     DEFAULT_TENANT,
@@ -20,11 +21,11 @@ from dspex.contracts.subjects import (
     ROUTER_QUEUE,
     STATE_POOL,
     SUPERVISOR_POOL,
-    VERSION,
+    Subjects,
 )
 
 if TYPE_CHECKING:
-    from dspex.contracts.subjects import Subjects
+    from collections.abc import Callable
 
 CLIENTS = ("client", "functions")
 """Roles that belong to a tenant: who asks, and who also offers functions."""
@@ -34,9 +35,12 @@ PROGRAMS = ("router", "native", "state", "worker", "supervisor", "replay")
 
 ROLES = (*CLIENTS, *PROGRAMS, "operator")
 
+CLIENTS_INBOX = f"{INBOX}.client"
+"""First tokens of the inboxes that are clients' alone, unless they are given others."""
+
 _ANY = "*"
 _WORKERS = ("worker", "supervisor")
-_INBOXES = "_INBOX.>"
+_INBOXES = f"{INBOX}.>"
 # JetStream is one API for all streams; the server keeps no rights apart in it.
 _STORES = ("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$O.>")
 _SERVICES = "$SRV.>"
@@ -56,7 +60,9 @@ class Permissions(Struct, frozen=True, kw_only=True):
     never: list[str] = []
 
 
-def permissions(role: str, subjects: Subjects, inbox: str = "_INBOX") -> Permissions:
+def permissions(
+    role: str, subjects: Subjects, inbox: str = CLIENTS_INBOX
+) -> Permissions:
     """The rights that a role needs, and no others.
 
     Args:
@@ -67,7 +73,7 @@ def permissions(role: str, subjects: Subjects, inbox: str = "_INBOX") -> Permiss
     if role in CLIENTS:
         return _client(role, subjects, inbox)
     if role == "operator":
-        everything = [_root(subjects, ">"), *_STORES, _SERVICES, _INBOXES]
+        everything = [subjects.everything(), *_STORES, _SERVICES, _INBOXES]
         return Permissions(publish=everything, subscribe=[*everything, "$JS.EVENT.>"])
     publish, subscribe = _OWN[role](subjects)
     pools = {ROUTER_QUEUE, NATIVE_QUEUE, STATE_POOL, SUPERVISOR_POOL, REPLAY_POOL}
@@ -80,7 +86,7 @@ def permissions(role: str, subjects: Subjects, inbox: str = "_INBOX") -> Permiss
     )
 
 
-def configuration(subjects: Subjects, inbox: str = "_INBOX.client") -> str:
+def configuration(subjects: Subjects, inbox: str = CLIENTS_INBOX) -> str:
     """Every role as a variable of a nats-server's configuration.
 
     ``{user: ask, password: …, permissions: $dspex_client}`` then has those of a client.
@@ -115,7 +121,7 @@ def _client(role: str, subjects: Subjects, inbox: str) -> Permissions:
         subjects.calls(),
         subjects.session_calls(),
         subjects.natives(),
-        subjects.pool_run(_ANY),
+        _pool_runs(subjects),
         subjects.cancels(),
         f"$O.{Names(subjects.prefix).blobs}.>",
         f"$JS.API.STREAM.INFO.{blobs}",
@@ -123,8 +129,8 @@ def _client(role: str, subjects: Subjects, inbox: str) -> Permissions:
         f"$JS.API.DIRECT.GET.{blobs}.>",
     ]
     subscribe = [
-        subjects.event(_ANY, _ANY),
-        subjects.session_event(_ANY, _ANY, _ANY),
+        _events(subjects),
+        _session_events(subjects),
         f"{inbox}.>",
     ]
     if role == "functions":
@@ -136,48 +142,54 @@ def _client(role: str, subjects: Subjects, inbox: str) -> Permissions:
 def _router(subjects: Subjects) -> tuple[list[str], list[str]]:
     publish = [
         *_to_worker(subjects),
-        *_faces(subjects, "session.*.run", "event.>", "session.*.event.>"),
-        _root(subjects, "notice.>"),
+        *_faces(subjects, _turns_run, _events, _session_events),
+        subjects.notice(">"),
         subjects.discover(),
         subjects.admin("decisions"),
     ]
+    asked = (Subjects.calls, Subjects.session_calls, Subjects.cancels)
     subscribe = [
-        *_faces(subjects, "call.>", "session.*.call.>", "cancel.*", "event.>"),
-        *_faces(subjects, "session.*.event.>"),
+        *_faces(subjects, *asked, _events, _session_events),
         subjects.heartbeats(),
-        _root(subjects, "notice.>"),
+        subjects.notice(">"),
     ]
     return publish, subscribe
 
 
 def _native(subjects: Subjects) -> tuple[list[str], list[str]]:
-    publish = _faces(subjects, "event.>", "session.*.event.>")
-    return publish, _faces(subjects, "native.>", "pool.native.run", "cancel.*")
+    def run(one: Subjects) -> str:
+        return one.pool_run(NATIVE_QUEUE)
+
+    publish = _faces(subjects, _events, _session_events)
+    return publish, _faces(subjects, Subjects.natives, run, Subjects.cancels)
 
 
 def _worker(subjects: Subjects) -> tuple[list[str], list[str]]:
-    told = ("event.>", "session.*.event.>", "record.>", "session.*.log", "tool.>")
+    told = (_events, _session_events, _records, Subjects.session_logs, Subjects.tools)
     publish = [
-        *_faces(subjects, *told, "call.>", "session.*.run", "native.>"),
-        *(_root(subjects, one) for one in ("mcp.*.*", "job.*.*", "dead.*")),
-        _root(subjects, "notice.>"),
+        *_faces(subjects, *told, Subjects.calls, _turns_run, Subjects.natives),
+        subjects.mcp_tools(),
+        subjects.job(_ANY, _ANY),
+        subjects.dead(_ANY),
+        subjects.notice(">"),
         subjects.discover(),
         subjects.replayed(),
     ]
-    served = ("pool.*.run", "session.*.run", "cancel.*", "event.>", "native.>")
+    asked = (_pool_runs, _turns_run, Subjects.cancels, Subjects.natives)
+    heard = (_events, _session_events, Subjects.session_logs)
     subscribe = [
-        *_faces(subjects, *served, "session.*.event.>", "session.*.log"),
+        *_faces(subjects, *asked, *heard),
         subjects.mcp_tools(),
         subjects.heartbeats(),
-        _root(subjects, "notice.>"),
+        subjects.notice(">"),
     ]
     return publish, subscribe
 
 
 def _state(subjects: Subjects) -> tuple[list[str], list[str]]:
     publish, subscribe = _worker(subjects)
-    own = [_root(subjects, "later.*.*"), _SERVICES]
-    return [*publish, *_faces(subjects, "cancel.*"), *own], [
+    own = [subjects.later_job(_ANY, _ANY), _SERVICES]
+    return [*publish, *_faces(subjects, Subjects.cancels), *own], [
         *subscribe,
         f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{Names(subjects.prefix).jobs}.*",
     ]
@@ -188,9 +200,9 @@ def _supervisor(subjects: Subjects) -> tuple[list[str], list[str]]:
     return _worker(subjects)
 
 
-def _replay(subjects: Subjects) -> tuple[list[str], list[str]]:
+def _replay(_: Subjects) -> tuple[list[str], list[str]]:
     """A replay runs all programs, each time under a new prefix."""
-    everything = [f"*.{VERSION}.>", _SERVICES]
+    everything = [Subjects(_ANY).everything(), _SERVICES]
     return everything, everything
 
 
@@ -214,14 +226,27 @@ def _to_process(subjects: Subjects) -> list[str]:
     return [*_to_worker(subjects), subjects.discover(), subjects.admin(">")]
 
 
-def _root(subjects: Subjects, family: str) -> str:
-    return subjects.of(DEFAULT_TENANT).admin("").removesuffix("admin.") + family
-
-
-def _faces(subjects: Subjects, *families: str) -> list[str]:
+def _faces(subjects: Subjects, *families: Callable[[Subjects], str]) -> list[str]:
     """Families that clients see, of all tenants."""
-    return [
-        _root(subjects, f"{tenant}{family}")
-        for family in families
-        for tenant in ("", "tenant.*.")
-    ]
+    tenants = (subjects.of(DEFAULT_TENANT), subjects.of(_ANY))
+    return [family(one) for family in families for one in tenants]
+
+
+def _events(subjects: Subjects) -> str:
+    return subjects.event(_ANY, _ANY)
+
+
+def _session_events(subjects: Subjects) -> str:
+    return subjects.session_event(_ANY, _ANY, _ANY)
+
+
+def _records(subjects: Subjects) -> str:
+    return subjects.record(_ANY, _ANY)
+
+
+def _turns_run(subjects: Subjects) -> str:
+    return subjects.session_run(_ANY)
+
+
+def _pool_runs(subjects: Subjects) -> str:
+    return subjects.pool_run(_ANY)

@@ -11,12 +11,10 @@ import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
 
-from dspex.bus.core import INBOX
 from dspex.bus.durable import API
 from dspex.bus.tasks import Tasks
 from dspex.contracts.failures import BusUnavailable
@@ -144,7 +142,7 @@ class PullLoop:
         self.settings = settings
         self._bus = bus
         self._handler = handler
-        self._inbox = f"{INBOX}.{uuid4().hex}"
+        self._inbox = bus.new_inbox()
         self._in_hand: set[Delivery] = set()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._asked = 0

@@ -106,6 +106,10 @@ class Subjects(Struct, frozen=True):
     prefix: str = DEFAULT_PREFIX
     tenant: str = DEFAULT_TENANT
 
+    def everything(self) -> str:
+        """``dspex.v1.>``: all there is, of all tenants."""
+        return f"{self._root()}.>"
+
     def of(self, tenant: str) -> Subjects:
         """The same prefix as another tenant sees it."""
         return self if tenant == self.tenant else Subjects(self.prefix, tenant)

@@ -17,7 +17,7 @@ def test_the_file_in_deploy_is_the_generated_one() -> None:
 
 
 def may_publish(role: str, subject: str, subjects: Subjects = SUBJECTS) -> bool:
-    found = permissions(role, subjects, "_INBOX.client")
+    found = permissions(role, subjects)
     allowed = any(covers(one, subject) for one in found.publish)
     return allowed and not any(covers(one, subject) for one in found.never)
 
@@ -42,9 +42,7 @@ def test_a_tenants_client_has_its_tenants_subjects() -> None:
 def test_only_clients_are_kept_from_others_answers() -> None:
     """Programs answer to inboxes by name."""
     listening = {
-        role
-        for role in ROLES
-        if "_INBOX.>" in permissions(role, SUBJECTS, "_INBOX.client").subscribe
+        role for role in ROLES if "_INBOX.>" in permissions(role, SUBJECTS).subscribe
     }
     assert listening == {*PROGRAMS, "operator"}
 
