@@ -145,11 +145,12 @@ def explain_json_match(parameters: JsonMatch) -> Explain:
 
     def explain(prediction: Any, answers: Any) -> tuple[float, dict[str, Any]]:
         value = _prepared(prediction, parameters)
+        others = [_prepared(answer, parameters) for answer in alternatives(answers)]
+        # All of it before any: what is too much is refused at once.
+        for answer in others:
+            budget.look(_beside(value, answer, parameters))
         # Lazily: each may be as large as the fields are many.
-        found = (
-            _by_field(value, _prepared(answer, parameters), parameters, budget)
-            for answer in alternatives(answers)
-        )
+        found = (_by_field(value, answer, parameters) for answer in others)
         score, fields = max(((_share(one), one) for one in found), key=itemgetter(0))
         return score, {"fields": fields}
 
@@ -223,15 +224,23 @@ def _normal(value: Any) -> Any:
     return normalize_text(value) if type(value) is str else value
 
 
-def _by_field(
-    value: Any, answer: Any, parameters: JsonMatch, budget: Budget
-) -> dict[str, bool]:
+def _beside(value: Any, answer: Any, parameters: JsonMatch) -> int:
+    """How many fields are looked for beside those of the answer."""
+    if type(answer) is not dict:
+        return 0
+    if parameters.fields:
+        return len(parameters.fields) - len(answer)
+    if type(value) is dict and parameters.extra:
+        return len(value.keys() - answer.keys())
+    return 0
+
+
+def _by_field(value: Any, answer: Any, parameters: JsonMatch) -> dict[str, bool]:
     if type(answer) is not dict:
         return {"": same(value, answer)}
     names = parameters.fields or list(answer)
     if type(value) is dict and parameters.extra and not parameters.fields:
         names = [*names, *(name for name in value if name not in answer)]
-    budget.look(len(names) - len(answer))
     if type(value) is not dict:
         return dict.fromkeys(names or [""], False)
     return {
