@@ -13,6 +13,7 @@ from tests.support.sessions import Conversations, numbered
 from tests.support.stack import Program, Stack, worker_environ
 
 from dspex.bus.connection import BusSettings, connect
+from dspex.bus.core import NoResponders
 from dspex.bus.durable import api
 from dspex.bus.provisioning import Names
 from dspex.contracts.failures import Failure
@@ -46,8 +47,8 @@ async def answered(talk: Conversations, session: str, text: str) -> Answer:
                 found = await talk.turn(
                     session, text, dspex_request=request, timeout=10
                 )
-            except (Failure, TimeoutError):
-                continue  # the server it was connected to is gone
+            except (Failure, NoResponders, TimeoutError):
+                continue  # the server it was connected to is gone, or the router's
             if found.code == "done":
                 return found
 
